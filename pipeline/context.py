@@ -1,0 +1,31 @@
+"""What every step needs: the settings and the stores, opened when they are first used."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from pipeline.settings import Settings
+from pipeline.sources import Reject
+from pipeline.stores.catalog import Catalog
+from pipeline.stores.objects import Objects
+
+
+class Context:
+    """Settings, catalogue and object store of one installation."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return Catalog(self.settings)
+
+    @cached_property
+    def objects(self) -> Objects:
+        return Objects(self.settings)
+
+    def dead_letter(self, rejects: Sequence[Reject]) -> None:
+        """Send what can never be used to the dead-letter topic, where there is a Kafka."""
+        if rejects and self.settings.kafka_bootstrap_servers:
+            from pipeline.sources.kafka import DeadLetters
+
+            DeadLetters(self.settings).send(rejects)

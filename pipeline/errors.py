@@ -1,0 +1,49 @@
+"""Errors that callers may want to tell apart.
+
+SleeveError
+├── BadImage            this picture can never be used: quarantine it, do not try again
+│   └── NoFeatures      readable, but nothing on it that could be recognised
+├── BadEvent            this message can never be understood: dead-letter it
+├── BadSource           an import names something that is not there or not allowed
+├── ObjectMissing       the object store has no such object
+├── BrokenGeneration    files of a generation are missing or do not match their checksums
+└── MissingSetting      a setting that this action needs is not set
+
+Everything else (network, disk, a server that is down) is left as the client library raises it: those are worth a retry.
+"""
+
+
+class SleeveError(Exception):
+    """Base of all errors that Sleeve raises on purpose; the message tells the user what to do next."""
+
+
+class BadImage(SleeveError):
+    """A picture that can never be used; `reason` goes into the catalogue and to the dead-letter topic."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NoFeatures(BadImage):
+    """The picture decodes, but shows too little to be recognised by (a blank page, a 1x1 pixel)."""
+
+
+class BadEvent(SleeveError):
+    """A message that no parser understands."""
+
+
+class BadSource(SleeveError):
+    """The source of an import does not exist, is of an unknown kind, or is not allowed."""
+
+
+class ObjectMissing(SleeveError):
+    """The object store has no object under this bucket and key."""
+
+
+class BrokenGeneration(SleeveError):
+    """A generation whose files are missing or differ from the manifest's checksums; never served."""
+
+
+class MissingSetting(SleeveError):
+    """An action needs a setting that is not there; the message names it."""

@@ -1,0 +1,60 @@
+"""What a file claims to be, read from its header alone, and refused before a decoder sees it where that is too much.
+
+Only JPEG, PNG and WebP come in: they are what phones and catalogues send, and their decoders are the best fuzzed ones.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.errors import BadImage
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+MIME_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+# Magic bytes of what people send by mistake, so that the reason names it.
+OTHER_KINDS = {
+    b"II*\0": "TIFF", b"MM\0*": "TIFF", b"GIF8": "GIF", b"BM": "BMP", b"%PDF": "PDF", b"PK\3\4": "a zip archive",
+    b"\x1f\x8b": "a gzip file", b"8BPS": "Photoshop",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Width and height in pixels as stored, before any EXIF rotation; `format` is one of FORMATS."""
+
+    format: str
+    width: int
+    height: int
+
+
+def probe(data: bytes, max_bytes: int, max_pixels: int) -> Probe:
+    """Read the header of a picture. Raises BadImage with a reason that a person can act on."""
+    if not data:
+        raise BadImage("empty file")
+    if len(data) > max_bytes:
+        raise BadImage(f"larger than {max_bytes} bytes ({len(data)} bytes)")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures; the limit below is ours and is stricter.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                found = Probe(image.format or "", *image.size)
+    except UnidentifiedImageError:
+        raise BadImage(_not_an_image(data)) from None
+    except Image.DecompressionBombError:
+        raise BadImage(f"more than {max_pixels} pixels") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadImage(f"broken header: {error}") from None
+    if found.width * found.height > max_pixels:
+        raise BadImage(f"more than {max_pixels} pixels ({found.width} x {found.height})")
+    return found
+
+
+def _not_an_image(data: bytes) -> str:
+    for magic, name in OTHER_KINDS.items():
+        if data.startswith(magic):
+            return f"{name} is not accepted; send JPEG, PNG or WebP"
+    return "not an image (JPEG, PNG or WebP expected)"

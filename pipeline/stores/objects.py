@@ -1,0 +1,159 @@
+"""The object store: any server that speaks S3. The only module that talks to it."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from pipeline.errors import BadImage, BadSource, ObjectMissing
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+# One connection for each of the threads that one task reads with, and a few to spare.
+CONNECTIONS = 32
+MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"}
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What the store says about one object. `etag` comes without the quotes that some servers put around it."""
+
+    key: str
+    etag: str
+    size: int
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Objects:
+    """A thread-safe client of S3, with finite time-outs and retries on what is worth a retry."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = _client(settings, settings.s3_endpoint_url)
+        self._own_bucket = settings.sleeve_bucket
+        own_endpoint = settings.sleeve_s3_endpoint_url
+        self._own_client = _client(settings, own_endpoint) if own_endpoint else self._client
+
+    def client(self, bucket: str) -> "S3Client":
+        """The boto3 client that reaches `bucket`."""
+        return self._own_client if bucket == self._own_bucket else self._client
+
+    def ping(self, bucket: str) -> None:
+        """Raise when the bucket cannot be reached."""
+        self.client(bucket).head_bucket(Bucket=bucket)
+
+    def head(self, bucket: str, key: str, version_id: str | None = None) -> StoredObject | None:
+        """What the store knows of an object; None when there is no such object."""
+        version = {"VersionId": version_id} if version_id else {}
+        try:
+            answer = self.client(bucket).head_object(Bucket=bucket, Key=key, **version)  # type: ignore[arg-type]
+        except ClientError as error:
+            if error.response["Error"]["Code"] in MISSING:
+                return None
+            raise
+        return StoredObject(key, answer["ETag"].strip('"'), answer["ContentLength"], answer["Metadata"])
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """The whole object. Raises ObjectMissing."""
+        with _missing_named(bucket, key):
+            return self.client(bucket).get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def fetch(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
+        """(bytes, ETag) of an object of at most `max_bytes`; a larger one raises BadImage before it is read."""
+        with _missing_named(bucket, key):
+            answer = self.client(bucket).get_object(Bucket=bucket, Key=key)
+        if answer["ContentLength"] > max_bytes:
+            answer["Body"].close()
+            raise BadImage(f"larger than {max_bytes} bytes ({answer['ContentLength']} bytes)")
+        return answer["Body"].read(), answer["ETag"].strip('"')
+
+    def put(
+        self,
+        bucket: str,
+        key: str,
+        data: bytes | IO[bytes],
+        content_type: str = "application/octet-stream",
+        **metadata: str,
+    ) -> str:
+        """Store an object and return its ETag. Metadata values must be ASCII."""
+        answer = self.client(bucket).put_object(
+            Bucket=bucket, Key=key, Body=data, ContentType=content_type, Metadata=metadata
+        )
+        return answer["ETag"].strip('"')
+
+    def upload(self, bucket: str, key: str, path: Path) -> None:
+        """Store a file; large ones go up in parts."""
+        self.client(bucket).upload_file(str(path), bucket, key)
+
+    def download(self, bucket: str, key: str, path: Path) -> None:
+        """Write an object to `path`, which exists either whole or not at all. Raises ObjectMissing."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file, _missing_named(bucket, key):
+                self.client(bucket).download_fileobj(bucket, key, file)
+            Path(partial).replace(path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+
+    def exists(self, bucket: str, key: str) -> bool:
+        return self.head(bucket, key) is not None
+
+    def delete(self, bucket: str, key: str) -> None:
+        self.client(bucket).delete_object(Bucket=bucket, Key=key)
+
+    def pages(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[list[StoredObject]]:
+        """Listing pages (at most 1,000 objects each) in key order, after the key `start_after`."""
+        paginator = self.client(bucket).get_paginator("list_objects_v2")
+        with _missing_named(bucket, prefix):
+            for page in paginator.paginate(Bucket=bucket, Prefix=prefix, StartAfter=start_after):
+                yield [
+                    StoredObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+                    for entry in page.get("Contents", [])
+                ]
+
+
+def _client(settings: Settings, endpoint: str | None) -> "S3Client":
+    secret = settings.s3_secret_access_key
+    # Without the keys boto3 looks for an instance role or a profile, which is what one wants on AWS.
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=settings.s3_region,
+        aws_access_key_id=settings.s3_access_key_id,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        config=Config(
+            connect_timeout=5,
+            read_timeout=30,
+            retries={"mode": "standard", "max_attempts": 5},
+            max_pool_connections=CONNECTIONS,
+            s3={"addressing_style": "path" if endpoint else "auto"},
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _missing_named(bucket: str, key: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] in MISSING:
+            raise ObjectMissing(f"no object s3://{bucket}/{key}") from error
+        raise
+
+
+def parse_s3_uri(uri: str) -> tuple[str, str]:
+    """``s3://bucket/key/or/prefix`` as (bucket, key). The key is taken as it stands, with nothing decoded."""
+    parts: Any = urlsplit(uri, allow_fragments=False)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise BadSource(f"{uri!r} is not an S3 address; write s3://bucket/prefix")
+    return parts.netloc, uri.removeprefix(f"s3://{parts.netloc}").lstrip("/")

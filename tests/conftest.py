@@ -1,0 +1,73 @@
+"""Real servers for the tests: one stack for the session, one database and one pair of buckets for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+from devstack.stack import Stack
+
+from pipeline.context import Context
+from pipeline.settings import Settings
+from pipeline.stores.catalog import Catalog
+from pipeline.stores.objects import Objects
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Kafka, the MongoDB stand-in, S3 and SQS, without Airflow."""
+    with Stack(tmp_path_factory.mktemp("stack"), parts=("kafka", "mongo", "s3", "sqs")) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings that lead to the stack, with a database, buckets and topics that no other test uses."""
+    name = f"t-{uuid4().hex[:12]}"
+    monkeypatch.setenv("SLEEVE_ENV_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("SLEEVE_CONFIG", str(tmp_path / "none"))
+    values = {key.lower(): value for key, value in stack.env.items()}
+    own = {
+        "database_name": name,
+        "s3_bucket": f"{name}-images",
+        "sleeve_bucket": f"{name}-sleeve",
+        "sleeve_home": tmp_path / "home",
+        "kafka_topic": f"{name}-images",
+        "kafka_dead_letter_topic": f"{name}-dead",
+    }
+    return Settings(**{**values, **own})
+
+
+@pytest.fixture
+def objects(settings: Settings) -> Objects:
+    objects = Objects(settings)
+    for bucket in (settings.require("s3_bucket"), settings.sleeve_bucket):
+        objects.client(bucket).create_bucket(Bucket=bucket)
+    return objects
+
+
+@pytest.fixture
+def catalog(settings: Settings) -> Iterator[Catalog]:
+    catalog = Catalog(settings)
+    catalog.prepare()
+    yield catalog
+    catalog.client.drop_database(settings.database_name)
+    catalog.close()
+
+
+@pytest.fixture
+def topics(settings: Settings) -> Settings:
+    """The test's own topics: images with two partitions, and the dead letters."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    new = [NewTopic(settings.kafka_topic, 2, 1), NewTopic(settings.kafka_dead_letter_topic, 1, 1)]
+    for created in admin.create_topics(new).values():
+        created.result(timeout=20)
+    return settings
+
+
+@pytest.fixture
+def context(settings: Settings, catalog: Catalog, objects: Objects, topics: Settings) -> Context:
+    context = Context(settings)
+    context.catalog, context.objects = catalog, objects
+    return context
