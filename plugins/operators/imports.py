@@ -1,0 +1,45 @@
+"""Bringing in what lies in a folder, an archive or a bucket."""
+
+from typing import Any
+
+from operators.base import SleeveOperator
+
+
+class ImportOperator(SleeveOperator):
+    """Registers every image of a source; local files go into the image bucket.
+
+    :param source: a folder or a zip or tar archive on the worker, or ``s3://bucket/prefix``.
+    :param image_label: given to all images, beside the one that their folder says.
+    :param image_owner: given to all images.
+    :param limit: how many images at most.
+    """
+
+    template_fields = ("source", "image_label", "image_owner", "limit")
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        image_label: str | None = None,
+        image_owner: str | None = None,
+        limit: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.image_label = image_label
+        self.image_owner = image_owner
+        self.limit = limit
+
+    def step(self, context: Any) -> dict[str, int]:
+        from pipeline.ingest import import_source
+        from pipeline.sources import open_source
+
+        source = open_source(self.source, self.sleeve.settings, self.sleeve.catalog, self.sleeve.objects)
+        total: dict[str, int] = {}
+        for counts in import_source(
+            self.sleeve, source, self.image_label or None, self.image_owner or None, self.limit or None
+        ):
+            total = {name: total.get(name, 0) + count for name, count in counts.items()}
+            self.log.info("%d images seen, %d new", total["images"], total["new"])
+        return total
