@@ -45,6 +45,20 @@ class Image:
     etag: str
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """What became of a batch: things read, images they named, documents made and tombstoned, dead letters."""
+
+    taken: int
+    images: set[UUID]
+    new: int
+    removed: int
+    dead: int
+
+    def counts(self) -> dict[str, int]:
+        return {**vars(self), "images": len(self.images)}
+
+
 # Drain: from messages to shards
 
 
@@ -55,15 +69,15 @@ def drain(context: Context, source: Source | None, run: str) -> dict[str, Any]:
     """
     limit = context.settings.drain_limit
     batch = source.drain(limit) if source else Batch([])
-    result = accept(context, batch)
+    result = accept(context, batch).counts()
     shards = _write_shards(context, run, context.catalog.waiting(limit))
     if source:
         source.commit(batch)
     return {**result, "shards": shards}
 
 
-def accept(context: Context, batch: Batch) -> dict[str, int]:
-    """Write a batch down: images to the catalogue, what is not understood to the dead letters. Returns counts."""
+def accept(context: Context, batch: Batch) -> Accepted:
+    """Write a batch down: images to the catalogue, what is not understood to the dead letters."""
     context.dead_letter(batch.rejects)
     # Our own artefacts may lie in a bucket that sends events as well; taking those in would feed the run to itself.
     events = [event for event in batch.events if event.bucket != context.settings.sleeve_bucket]
@@ -71,13 +85,14 @@ def accept(context: Context, batch: Batch) -> dict[str, int]:
     created = _resolve(context, list(dict.fromkeys(event for event in events if event.kind == "created")))
     new = context.catalog.register(created)
     _revive(context, created)
-    return {"messages": batch.taken, "images": len(created), "new": new, "removed": removed, "dead": len(batch.rejects)}
+    ids = {image_id(event.bucket, event.key, event.etag or "") for event in created}
+    return Accepted(batch.taken, ids, new, removed, len(batch.rejects))
 
 
 def import_source(
     context: Context, source: Source, label: str | None, owner: str | None, limit: int | None
-) -> Iterator[dict[str, int]]:
-    """Bring everything that a folder, an archive or a prefix holds into the catalogue; yields the counts of each batch.
+) -> Iterator[Accepted]:
+    """Bring everything that a folder, an archive or a prefix holds into the catalogue, batch by batch.
 
     `label` and `owner` are given to all images, the label beside the one that their folder says.
     """

@@ -1,5 +1,6 @@
 """Bringing in what lies in a folder, an archive or a bucket."""
 
+from collections import Counter
 from typing import Any
 
 from operators.base import SleeveOperator
@@ -36,10 +37,8 @@ class ImportOperator(SleeveOperator):
         from pipeline.sources import open_source
 
         source = open_source(self.source, self.sleeve.settings, self.sleeve.catalog, self.sleeve.objects)
-        total: dict[str, int] = {}
-        for counts in import_source(
-            self.sleeve, source, self.image_label or None, self.image_owner or None, self.limit or None
-        ):
-            total = {name: total.get(name, 0) + count for name, count in counts.items()}
+        total: Counter[str] = Counter()
+        for accepted in import_source(self.sleeve, source, self.image_label, self.image_owner, self.limit):
+            total.update(accepted.counts())
             self.log.info("%d images seen, %d new", total["images"], total["new"])
-        return total
+        return dict(total)
