@@ -47,7 +47,7 @@ class RebuildBacklog:
         self._context = context
 
     def backlog(self) -> int:
-        from pipeline.index.generations import rebuild_reason
+        from pipeline.indexing import rebuild_reason
 
         return int(rebuild_reason(self._context) is not None)
 

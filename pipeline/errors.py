@@ -7,6 +7,7 @@ SleeveError
 ├── BadSource           an import names something that is not there or not allowed
 ├── ObjectMissing       the object store has no such object
 ├── BrokenGeneration    files of a generation are missing or do not match their checksums
+├── RecallTooLow        a generation finds less than the one before it; never published
 └── MissingSetting      a setting that this action needs is not set
 
 Everything else (network, disk, a server that is down) is left as the client library raises it: those are worth a retry.
@@ -43,6 +44,10 @@ class ObjectMissing(SleeveError):
 
 class BrokenGeneration(SleeveError):
     """A generation whose files are missing or differ from the manifest's checksums; never served."""
+
+
+class RecallTooLow(SleeveError):
+    """A new generation finds clearly less than the current one."""
 
 
 class MissingSetting(SleeveError):

@@ -10,6 +10,7 @@ Accepted on Kafka and SQS alike, several records in one message too:
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,6 +24,9 @@ NAMESPACE = UUID("9f2c6b54-8f0e-5d57-9d5c-3f6f1c0f7f11")
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_KEY_BYTES = 1024  # the limit of S3 itself
 MAX_LABEL_LENGTH = 200
+MAX_TEXT_BYTES = 1024
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html; clients refuse to ask for others.
+BUCKET_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def _s3_record(record: dict[str, Any]) -> ImageEvent | None:
 def _event_bridge(body: dict[str, Any]) -> list[ImageEvent]:
     kind = _kind(str(body["detail-type"]).replace(" ", ""))
     if kind is None:
-        raise BadEvent(f"unknown detail-type {body['detail-type']!r}")
+        raise BadEvent(f"unknown detail-type {body['detail-type']!r:.100}")
     try:
         stored = body["detail"]["object"]
         # EventBridge, unlike the notifications, sends the key as it is.
@@ -156,15 +160,18 @@ def _kind(name: str) -> Literal["created", "removed"] | None:
 
 
 def _checked(bucket: str, key: str, etag: str | None = None, version_id: str | None = None, **rest: Any) -> ImageEvent:
-    if not bucket or not key:
-        raise BadEvent("bucket and key must not be empty")
     try:
         # JSON can carry half a surrogate pair, which no store would take.
-        size = max(len(text.encode()) for text in (key, bucket, etag or "", *filter(None, rest.values())))
+        key_size = len(key.encode())
+        size = max(len(text.encode()) for text in ("", *filter(None, (etag, version_id, *rest.values()))))
     except UnicodeEncodeError as error:
-        raise BadEvent(f"not a Unicode text: {error.object!r}") from None
-    if size > MAX_KEY_BYTES or "\0" in key:
-        raise BadEvent(f"the key is no S3 key (at most {MAX_KEY_BYTES} bytes, no NUL)")
+        raise BadEvent(f"not a Unicode text: {error.object!r:.100}") from None
+    if not BUCKET_NAME.fullmatch(bucket):
+        raise BadEvent(f"{bucket!r:.100} is no name of an S3 bucket")
+    if not 0 < key_size <= MAX_KEY_BYTES or "\0" in key:
+        raise BadEvent(f"the key is no S3 key (1 to {MAX_KEY_BYTES} bytes, no NUL)")
+    if size > MAX_TEXT_BYTES:
+        raise BadEvent(f"an ETag, version, label or owner of {size} bytes; at most {MAX_TEXT_BYTES} are taken")
     return ImageEvent(
         bucket,
         key,

@@ -17,13 +17,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from uuid import UUID
 
+import cv2
+
 from pipeline.context import Context
 from pipeline.errors import BadImage, ObjectMissing
 from pipeline.events import ImageEvent, image_id
-from pipeline.features import sift
+from pipeline.features.describe import describe
 from pipeline.features.segments import segment_key, write_segment
 from pipeline.features.sift import Features
-from pipeline.images.decode import decode_gray
 from pipeline.images.probe import probe
 from pipeline.sources import Batch, Reject, Source
 from pipeline.stores.objects import StoredObject
@@ -33,6 +34,7 @@ READERS = 4
 HEADS = 16
 IMPORT_BATCH = 200
 GONE = "no such object (removed before it was collected, or never there)"
+REPLACED = "replaced by newer content under the same key before it was read"
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,9 @@ def collect(context: Context, shard: str) -> dict[str, Any]:
     context.catalog.collected(records, shard)
     _quarantine(context, images, reasons)
     context.catalog.settle_duplicates()
-    context.catalog.replace_contents({image.id: (image.bucket, image.key) for image in images if image.id in records})
+    # Content that cannot be used has taken the place of what was there before as well.
+    present = [image for image in images if reasons.get(image.id) not in (GONE, REPLACED)]
+    context.catalog.replace_contents({image.id: (image.bucket, image.key) for image in present})
     duplicates = sum(record["duplicate_of"] is not None for record in records.values())
     collected = len(records) - duplicates
     return {"shard": shard, "collected": collected, "duplicates": duplicates, "quarantined": len(reasons)}
@@ -204,11 +208,13 @@ def extract(context: Context, shard: str) -> dict[str, Any]:
 
     The segment is in the store before the catalogue points to it, and a task that runs again writes the same segment.
     """
+    cv2.setNumThreads(1)  # the pool of this task has a slot for each core
     images = read_shard(context, shard)
     documents = context.catalog.find([image.id for image in images], ["status", "duplicate_of", "shard"])
     todo = [image for image in images if _to_describe(documents.get(image.id), shard)]
     features, reasons = _sort_out(_map_images(context, todo, _describe))
     _quarantine(context, todo, reasons)
+    context.catalog.settle_duplicates()
     result = {"shard": shard, "segment": None, "images": 0, "descriptors": 0, "quarantined": len(reasons)}
     if not features:
         return result
@@ -231,9 +237,7 @@ def _to_describe(document: dict[str, Any] | None, shard: str) -> bool:
 
 
 def _describe(context: Context, data: bytes) -> Features:
-    settings = context.settings
-    found = probe(data, settings.max_image_bytes, settings.max_image_pixels)
-    return sift.extract(decode_gray(data, found, settings.image_side), settings.num_features)
+    return describe(data, context.settings)
 
 
 # Both steps
@@ -267,7 +271,7 @@ def _fetch(context: Context, image: Image) -> bytes:
     except ObjectMissing:
         raise BadImage(GONE) from None
     if etag != image.etag:
-        raise BadImage("replaced by newer content under the same key before it was read")
+        raise BadImage(REPLACED)
     return data
 
 
@@ -292,4 +296,7 @@ def _quarantine(context: Context, images: Sequence[Image], reasons: dict[UUID, s
         if image.id in reasons
     ]
     context.dead_letter(letters)
-    context.catalog.quarantine(reasons)
+    for absence in (GONE, REPLACED):
+        # Not there any more, as if the bucket had said so: it starts over when the same content is put again.
+        context.catalog.delete([one for one, reason in reasons.items() if reason == absence], absence)
+    context.catalog.quarantine({one: why for one, why in reasons.items() if why not in (GONE, REPLACED)})

@@ -18,8 +18,9 @@ def decode_gray(data: bytes, probe: Probe, side: int) -> NDArray[np.uint8]:
     16-bit, CMYK, palette and alpha pictures are converted by the decoder. Raises BadImage for bytes that do not decode,
     truncated files included.
     """
-    longer = max(probe.width, probe.height)
-    flag = next((flag for factor, flag in REDUCED.items() if longer // factor >= side), cv2.IMREAD_GRAYSCALE)
+    longer, shorter = max(probe.width, probe.height), min(probe.width, probe.height)
+    fitting = (flag for factor, flag in REDUCED.items() if longer // factor >= side and shorter >= factor)
+    flag = next(fitting, cv2.IMREAD_GRAYSCALE)
     gray = imdecode(data, flag)
     height, width = gray.shape
     scale = side / max(height, width)

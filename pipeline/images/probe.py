@@ -41,7 +41,8 @@ def probe(data: bytes, max_bytes: int, max_pixels: int) -> Probe:
             # Pillow warns of large pictures; the limit below is ours and is stricter.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                found = Probe(image.format or "", *image.size)
+                # What Pillow calls MPO is a JPEG with more pictures behind the first one, as many phones write it.
+                found = Probe("JPEG" if image.format == "MPO" else image.format or "", *image.size)
     except UnidentifiedImageError:
         raise BadImage(_not_an_image(data)) from None
     except Image.DecompressionBombError:

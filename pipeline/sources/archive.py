@@ -15,12 +15,19 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pipeline.errors import BadSource
-from pipeline.sources.local import Files, LocalFile, is_picture
+from pipeline.sources.local import Files, LocalFile, is_picture, storable
 
 # How to open an entry, or the reason why it must not be opened.
 Content = Callable[[], IO[bytes]] | str
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
+# OSError is what bz2 and gzip raise; names in a zip may only claim to be UTF-8; tar headers may be nested.
+DAMAGED = (
+    zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, OSError,
+    UnicodeDecodeError, RecursionError,
+)  # fmt: skip
 MAX_ENTRIES = 1_000_000
+# Long names and attributes of a tar; tarfile takes them into memory as a whole.
+MAX_EXTENDED_HEADER = 1 << 20
+EXTENDED = (b"x", b"g", b"X", b"L", b"K")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 
@@ -43,7 +50,7 @@ def archive_files(path: Path, max_bytes: int, max_total: int) -> Files:
             for number, (raw_name, content) in enumerate(members(path, max_total)):
                 if number >= MAX_ENTRIES:
                     raise BadSource(f"{path.name}: more than {MAX_ENTRIES} entries; split it")
-                name = PurePosixPath(raw_name.replace("\\", "/"))
+                name = PurePosixPath(storable(raw_name).replace("\\", "/"))
                 if not is_picture(name):
                     continue
                 if not passed:
@@ -91,11 +98,14 @@ def _zip_members(path: Path, max_total: int) -> Iterator[tuple[str, Content]]:
 
 
 def _tar_members(path: Path, max_total: int) -> Iterator[tuple[str, Content]]:
-    with tarfile.open(path, mode="r:*") as archive:
+    with tarfile.open(path, mode="r:*", tarinfo=_TarHeader) as archive:
         total = 0
-        for entry in archive:
+        while entry := archive.next():
+            # Or it remembers them all.
+            archive.members.clear()  # type: ignore[attr-defined]
+            archive.pax_headers.clear()  # type: ignore[attr-defined]
             # A compressed tar is unpacked even where an entry is passed over, so those count as well.
-            total += entry.size
+            total += tarfile.BLOCKSIZE + entry.size
             if total > max_total:
                 raise BadSource(f"{path.name}: unpacks to more than {max_total} bytes; split it")
             if entry.isdir():
@@ -104,6 +114,24 @@ def _tar_members(path: Path, max_total: int) -> Iterator[tuple[str, Content]]:
                 yield entry.name, partial(_extract, archive, entry)
             else:
                 yield entry.name, "a link or device, not a file"
+
+
+class _TarHeader(tarfile.TarInfo):
+    """A header as tarfile reads it, without the lies that it believes and the damage that it hides."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_TarHeader":
+        try:
+            return super().fromtarfile(archive)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            # tarfile takes a broken header for the end, and the rest would be missing in silence.
+            raise tarfile.ReadError(f"{error} at byte {archive.offset}") from error
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size < 0 or (self.type in EXTENDED and self.size > MAX_EXTENDED_HEADER):
+            raise tarfile.ReadError(f"a header with the size {self.size}")
+        header: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return header
 
 
 def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:

@@ -92,8 +92,9 @@ class KafkaSource:
         spans = {}
         for committed in self._consumer.committed(partitions, timeout=TIMEOUT):
             first, end = self._consumer.get_watermark_offsets(committed, timeout=TIMEOUT)
-            # Without a commit yet, or where retention went past it, start at what is left.
-            spans[committed.partition] = (max(first, committed.offset), end)
+            # Without a commit yet, or where retention or a new topic went past it, start at what is there.
+            known = first <= committed.offset <= end
+            spans[committed.partition] = (committed.offset if known else first, end)
         return spans
 
 

@@ -1,7 +1,6 @@
 """Files on this machine: a folder or an archive, put into the image bucket under names that are ours."""
 
 import hashlib
-import mimetypes
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import PurePosixPath
 from uuid import uuid5
 
 from pipeline.events import NAMESPACE, ImageEvent
+from pipeline.images.probe import EXTENSIONS, MIME_TYPES
 from pipeline.sources import Batch
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects
@@ -17,6 +17,7 @@ from pipeline.stores.objects import Objects
 # What a person would call a picture. Kinds that Sleeve cannot use are on the list so that they end in quarantine with a
 # reason instead of being passed over in silence; everything else in a folder (notes, .DS_Store) is no image.
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".jp2"}
+CONTENT_TYPES = {f".{EXTENSIONS[format]}": mime for format, mime in MIME_TYPES.items()} | {".jpeg": "image/jpeg"}
 # Files that are held in memory at the same time; times MAX_IMAGE_BYTES this bounds the memory.
 THREADS = 8
 
@@ -38,6 +39,11 @@ def is_picture(name: PurePosixPath) -> bool:
     """Whether a file is worth importing, by its name. Hidden files and what macOS adds to archives are not."""
     hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in name.parts)
     return not hidden and name.suffix.lower() in PICTURE_SUFFIXES
+
+
+def storable(name: str) -> str:
+    """The name, with bytes that are no UTF-8 (old archives and disks have such names) written as backslash escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 class LocalSource:
@@ -99,5 +105,5 @@ class LocalSource:
         suffix = name.suffix.lower()
         key = f"imports/{uuid5(NAMESPACE, f'{name}:{hashlib.sha256(data).hexdigest()}')}{suffix}"
         stored = self._objects.head(self._bucket, key)
-        content_type = mimetypes.types_map.get(suffix, "application/octet-stream")
+        content_type = CONTENT_TYPES.get(suffix, "application/octet-stream")
         return key, stored.etag if stored else self._objects.put(self._bucket, key, data, content_type)

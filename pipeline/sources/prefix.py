@@ -8,6 +8,7 @@ where it stopped.
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from pipeline.errors import BadSource, ObjectMissing
 from pipeline.events import ImageEvent, image_id
 from pipeline.sources import Batch
 from pipeline.sources.local import is_picture
@@ -46,11 +47,17 @@ class PrefixSource:
         """Nothing is held open between two pages."""
 
     def _unknown(self, after: str) -> Iterator[ImageEvent]:
-        for page in self._objects.pages(self._bucket, self._prefix, after):
+        for page in self._pages(after):
             pictures = [stored for stored in page if is_picture(PurePosixPath(stored.key))]
             ids = {stored.key: image_id(self._bucket, stored.key, stored.etag) for stored in pictures}
             known = self._catalog.alive(list(ids.values()))
             yield from (self._event(stored) for stored in pictures if ids[stored.key] not in known)
+
+    def _pages(self, after: str) -> Iterator[list[StoredObject]]:
+        try:
+            yield from self._objects.pages(self._bucket, self._prefix, after)
+        except ObjectMissing as error:
+            raise BadSource(f"there is no bucket {self._bucket}; check the address {self._name}") from error
 
     def _event(self, stored: StoredObject) -> ImageEvent:
         below = stored.key[self._prefix.rfind("/") + 1 :]

@@ -96,9 +96,12 @@ class Catalog:
             if any(failure["code"] != DUPLICATE_KEY for failure in failures):
                 raise
             lost = [documents[failure["index"]] for failure in failures]
-            self.images.bulk_write(
-                [UpdateOne({"_id": one["_id"]}, {"$addToSet": {"labels": {"$each": one["labels"]}}}) for one in lost]
-            )
+            updates = []
+            for one in lost:
+                owner = {"$set": {"owner": one["owner"]}} if one["owner"] else {}
+                update = {"$addToSet": {"labels": {"$each": one["labels"]}}, **owner}
+                updates.append(UpdateOne({"_id": one["_id"]}, update))
+            self.images.bulk_write(updates)
             return len(documents) - len(lost)
         return len(documents)
 
@@ -127,12 +130,17 @@ class Catalog:
 
     def delete(self, ids: Sequence[UUID], reason: str) -> int:
         """Tombstone images; their duplicates start over, to find a new original. Returns how many were not deleted."""
-        hashes = [document["sha256"] for document in self.find(ids, ["sha256"]).values() if document["sha256"]]
+        # Before, because nobody would look for them any more if this process died after the deletion; and after, for
+        # those that were linked meanwhile.
+        self._free_duplicates(ids)
         deleted = self._move(ids, [*WAITING, "indexed", "quarantined"], {"status": "deleted", "reason": reason})
-        self._contents.delete_many({"_id": {"$in": hashes}, "image": {"$in": list(ids)}})
-        orphans = self.images.find({"duplicate_of": {"$in": list(ids)}, "status": {"$ne": "deleted"}}, {"_id": 1})
-        self._start_over([orphan["_id"] for orphan in orphans])
+        self._free_duplicates(ids)
         return deleted
+
+    def _free_duplicates(self, originals: Sequence[UUID]) -> None:
+        for chunk in _chunks(originals):
+            query = {"duplicate_of": {"$in": list(chunk)}, "status": {"$ne": "deleted"}}
+            self._start_over([document["_id"] for document in self.images.find(query, {"_id": 1})])
 
     def _start_over(self, ids: Sequence[UUID]) -> None:
         self._move(
@@ -152,8 +160,12 @@ class Catalog:
         query = {"status": {"$in": list(WAITING)}, "duplicate_of": None}
         return self.images.count_documents(query, limit=limit)
 
+    def in_segments_count(self) -> int:
+        """How many living images have descriptors of their own."""
+        return self.images.count_documents({"status": {"$in": ["featured", "indexed"]}, "duplicate_of": None})
+
     def claim_contents(self, claims: Mapping[UUID, str]) -> dict[UUID, UUID]:
-        """For {image: SHA-256}: the first image known with the same content, which may be the image itself."""
+        """For {image: SHA-256}: the first living image with the same content, which may be the image itself."""
         by_hash: dict[str, UUID] = {}
         for image, sha256 in sorted(claims.items()):
             by_hash.setdefault(sha256, image)
@@ -163,9 +175,21 @@ class Catalog:
                 [UpdateOne({"_id": sha}, {"$setOnInsert": {"image": one}}, upsert=True) for sha, one in chunk],
                 ordered=False,
             )
-            found = self._contents.find({"_id": {"$in": [sha for sha, _ in chunk]}})
-            originals |= {document["_id"]: document["image"] for document in found}
+            holders = self._holders([sha for sha, _ in chunk])
+            alive = self.alive(list(holders.values()))
+            dead = [(sha, image) for sha, image in holders.items() if image not in alive]
+            if dead:
+                # Only from the dead: of two that want to take over, the second finds the first in place.
+                takeovers = [
+                    UpdateOne({"_id": sha, "image": one}, {"$set": {"image": by_hash[sha]}}) for sha, one in dead
+                ]
+                self._contents.bulk_write(takeovers, ordered=False)
+                holders |= self._holders([sha for sha, _ in dead])
+            originals |= holders
         return {image: originals[sha256] for image, sha256 in claims.items()}
+
+    def _holders(self, hashes: Sequence[str]) -> dict[str, UUID]:
+        return {found["_id"]: found["image"] for found in self._contents.find({"_id": {"$in": list(hashes)}})}
 
     def collected(self, facts: Mapping[UUID, Document], shard: str) -> None:
         """Note what collecting found out (sha256, size, format, duplicate_of), by image, and which shard has them."""
@@ -188,9 +212,12 @@ class Catalog:
         """Segments with images that no published generation holds yet, in the order of their names."""
         return sorted(self.images.distinct("segment", {"status": "featured"}))
 
-    def indexed(self, ids: Sequence[UUID]) -> int:
-        """Note that the current generation holds these images."""
-        return self._move(ids, ["featured"], {"status": "indexed"})
+    def indexed(self, segments: Sequence[str]) -> int:
+        """Note that the current generation holds the images of these segments. Returns how many were not noted before."""
+        query = {"status": "featured", "segment": {"$in": list(segments)}}
+        return self.images.update_many(
+            query, {"$set": {"status": "indexed", "updated_at": datetime.now(UTC)}}
+        ).matched_count
 
     def settle_duplicates(self) -> None:
         """Duplicates share the fate of their original once that is known, and start over where it is gone."""
@@ -208,7 +235,9 @@ class Catalog:
 
     def replace_contents(self, places: Mapping[UUID, tuple[str, str]]) -> None:
         """For {image: (bucket, key)}: these are now under their keys; what was there before is deleted."""
-        keys = {uuid5(NAMESPACE, "\0".join(place)): image for image, place in places.items()}
+        # A task that comes late with an image that was replaced meanwhile must not replace its successor.
+        alive = self.alive(list(places))
+        keys = {uuid5(NAMESPACE, "\0".join(place)): image for image, place in places.items() if image in alive}
         for chunk in _chunks(list(keys)):
             before = {found["_id"]: found["image"] for found in self._keys.find({"_id": {"$in": list(chunk)}})}
             old = [image for key, image in before.items() if image != keys[key]]

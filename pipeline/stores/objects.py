@@ -6,14 +6,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import IO, TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from pipeline.errors import BadImage, BadSource, ObjectMissing
+from pipeline.events import BUCKET_NAME
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # One connection for each of the threads that one task reads with, and a few to spare.
 CONNECTIONS = 32
-MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"}
+MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound", "KeyTooLongError"}
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,19 @@ class Objects:
         try:
             answer = self.client(bucket).head_object(Bucket=bucket, Key=key, **version)  # type: ignore[arg-type]
         except ClientError as error:
-            if error.response["Error"]["Code"] in MISSING:
+            if self._says_missing(error, bucket):
                 return None
             raise
         return StoredObject(key, answer["ETag"].strip('"'), answer["ContentLength"], answer["Metadata"])
 
     def get(self, bucket: str, key: str) -> bytes:
         """The whole object. Raises ObjectMissing."""
-        with _missing_named(bucket, key):
+        with self._missing_named(bucket, key):
             return self.client(bucket).get_object(Bucket=bucket, Key=key)["Body"].read()
 
     def fetch(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
         """(bytes, ETag) of an object of at most `max_bytes`; a larger one raises BadImage before it is read."""
-        with _missing_named(bucket, key):
+        with self._missing_named(bucket, key):
             answer = self.client(bucket).get_object(Bucket=bucket, Key=key)
         if answer["ContentLength"] > max_bytes:
             answer["Body"].close()
@@ -99,7 +99,7 @@ class Objects:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file, _missing_named(bucket, key):
+            with os.fdopen(handle, "wb") as file, self._missing_named(bucket, key):
                 self.client(bucket).download_fileobj(bucket, key, file)
             Path(partial).replace(path)
         finally:
@@ -114,12 +114,30 @@ class Objects:
     def pages(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[list[StoredObject]]:
         """Listing pages (at most 1,000 objects each) in key order, after the key `start_after`."""
         paginator = self.client(bucket).get_paginator("list_objects_v2")
-        with _missing_named(bucket, prefix):
+        with self._missing_named(bucket, prefix):
             for page in paginator.paginate(Bucket=bucket, Prefix=prefix, StartAfter=start_after):
                 yield [
                     StoredObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
                     for entry in page.get("Contents", [])
                 ]
+
+    def _says_missing(self, error: ClientError, bucket: str) -> bool:
+        code = error.response["Error"]["Code"]
+        if code == "400":
+            # No reason given: the server refuses us (an expired token), or a key or version that it could never hold.
+            # If it lets us at the bucket, it is the latter.
+            self.ping(bucket)
+            return True
+        return code in MISSING
+
+    @contextlib.contextmanager
+    def _missing_named(self, bucket: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            if self._says_missing(error, bucket):
+                raise ObjectMissing(f"no object s3://{bucket}/{key}") from error
+            raise
 
 
 def _client(settings: Settings, endpoint: str | None) -> "S3Client":
@@ -127,7 +145,7 @@ def _client(settings: Settings, endpoint: str | None) -> "S3Client":
     # Without the keys boto3 looks for an instance role or a profile, which is what one wants on AWS.
     return boto3.session.Session().client(
         "s3",
-        endpoint_url=endpoint,
+        endpoint_url=endpoint or None,
         region_name=settings.s3_region,
         aws_access_key_id=settings.s3_access_key_id,
         aws_secret_access_key=secret.get_secret_value() if secret else None,
@@ -141,19 +159,9 @@ def _client(settings: Settings, endpoint: str | None) -> "S3Client":
     )
 
 
-@contextlib.contextmanager
-def _missing_named(bucket: str, key: str) -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        if error.response["Error"]["Code"] in MISSING:
-            raise ObjectMissing(f"no object s3://{bucket}/{key}") from error
-        raise
-
-
 def parse_s3_uri(uri: str) -> tuple[str, str]:
     """``s3://bucket/key/or/prefix`` as (bucket, key). The key is taken as it stands, with nothing decoded."""
-    parts: Any = urlsplit(uri, allow_fragments=False)
-    if parts.scheme != "s3" or not parts.netloc:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not BUCKET_NAME.fullmatch(bucket):
         raise BadSource(f"{uri!r} is not an S3 address; write s3://bucket/prefix")
-    return parts.netloc, uri.removeprefix(f"s3://{parts.netloc}").lstrip("/")
+    return bucket, key.lstrip("/")

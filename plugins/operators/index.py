@@ -8,10 +8,10 @@ from operators.base import SleeveOperator
 
 
 class AppendOperator(SleeveOperator):
-    """Adds the segments that no generation holds yet to a copy of the current one. Returns the new generation's id."""
+    """Adds the segments that no generation holds yet to a copy of the current one. Returns its manifest's URI."""
 
     def step(self, context: Any) -> str:
-        from pipeline.index.generations import append
+        from pipeline.indexing import append
 
         generation = append(self.sleeve)
         if generation is None:
@@ -20,7 +20,7 @@ class AppendOperator(SleeveOperator):
 
 
 class RebuildOperator(SleeveOperator):
-    """Trains the index anew and leaves out what was deleted. Returns the new generation's id.
+    """Trains the index anew and leaves out what was deleted. Returns its manifest's URI.
 
     :param force: rebuild even where nothing asks for it.
     """
@@ -32,7 +32,7 @@ class RebuildOperator(SleeveOperator):
         self.force = force
 
     def step(self, context: Any) -> str:
-        from pipeline.index.generations import rebuild, rebuild_reason
+        from pipeline.indexing import rebuild, rebuild_reason
 
         reason = "asked for by a user" if self.force else rebuild_reason(self.sleeve)
         generation = rebuild(self.sleeve, reason) if reason else None
@@ -44,7 +44,7 @@ class RebuildOperator(SleeveOperator):
 class EvaluateOperator(SleeveOperator):
     """Measures recall@1 of a generation on deformed copies of its own images.
 
-    :param generation: id of a generation that is not published yet.
+    :param generation: URI of the manifest of a generation that is not published yet.
     """
 
     template_fields = ("generation",)
@@ -54,15 +54,15 @@ class EvaluateOperator(SleeveOperator):
         self.generation = generation
 
     def step(self, context: Any) -> dict[str, Any]:
-        from pipeline.index.generations import evaluate
+        from pipeline.indexing import evaluate
 
-        return evaluate(self.sleeve, self.generation)
+        return evaluate(self.sleeve, self.generation).model_dump()
 
 
 class PublishOperator(SleeveOperator):
     """Makes a generation the current one, if its recall holds against its parent's.
 
-    :param generation: id of an evaluated generation.
+    :param generation: URI of the manifest of an evaluated generation.
     """
 
     template_fields = ("generation",)
@@ -72,6 +72,6 @@ class PublishOperator(SleeveOperator):
         self.generation = generation
 
     def step(self, context: Any) -> dict[str, Any]:
-        from pipeline.index.generations import publish
+        from pipeline.indexing import publish
 
         return publish(self.sleeve, self.generation)

@@ -1,0 +1,138 @@
+"""`make demo`: the main job from start to end, on real servers, with a progress bar at every step.
+
+Photos are imported, Airflow makes them searchable, a deformed snapshot of one finds it, and an object that is simply
+put into the bucket is found some seconds later without anyone doing anything.
+"""
+
+import random
+import secrets
+import time
+from pathlib import Path
+from typing import Annotated
+
+import boto3
+import httpx
+import typer
+from rich.console import Console
+
+from devstack.stack import DEFAULT_STATE, Stack
+from pipeline.cli import match_table, progress, wait_for
+from pipeline.context import Context
+from pipeline.images.decode import decode_color
+from pipeline.ingest import import_source
+from pipeline.samples import cover, cover_jpeg, snapshot_jpeg, write_covers
+from pipeline.settings import Settings
+from pipeline.sources import open_source
+
+COVERS = 300
+PATIENCE = 180.0
+console = Console(stderr=True)
+
+
+def main(
+    images: Annotated[str | None, typer.Option(help="Your own: a folder, a zip or tar archive, or s3://...")] = None,
+    once: Annotated[bool, typer.Option(help="End when everything was shown, instead of staying up")] = False,
+) -> None:
+    """Show the main job. Exits with 1 where anything failed."""
+    stack = Stack(DEFAULT_STATE)
+    with console.status("Starting Kafka, MongoDB, S3, SQS, Airflow and the API"):
+        stack.start()
+    try:
+        context = Context(Settings(**{name.lower(): value for name, value in stack.env.items()}))
+        context.catalog.prepare()
+        _import(context, images or str(_covers()))
+        good = _find_a_snapshot(context, stack.env["SLEEVE_API_URL"])
+        good = _put_and_wait(context, stack.env) and good
+        _addresses(stack.env)
+        if not once:
+            console.print("Everything stays up until you press Ctrl-C.")
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        console.print("Stopping.")
+    finally:
+        stack.stop()
+    raise typer.Exit(0 if good else 1)
+
+
+def _covers() -> Path:
+    folder = DEFAULT_STATE.parent / "demo" / "covers"
+    with progress() as bars:
+        bar = bars.add_task("making sample covers", total=COVERS)
+        for _ in write_covers(folder, COVERS):
+            bars.advance(bar)
+    return folder
+
+
+def _import(context: Context, uri: str) -> None:
+    source = open_source(uri, context.settings, context.catalog, context.objects)
+    ids = set()
+    with progress() as bars:
+        bar = bars.add_task("importing", total=source.backlog())
+        for accepted in import_source(context, source, None, None, None):
+            ids |= accepted.images
+            bars.advance(bar, accepted.taken)
+        states = wait_for(context, ids, bars)
+    console.print(f"{len(ids)} images: {', '.join(f'{count} {state}' for state, count in states.items())}.")
+
+
+def _find_a_snapshot(context: Context, api: str) -> bool:
+    """Photograph an image of the collection (simulated), and search for it as a phone would."""
+    from pipeline.features.describe import describe
+    from pipeline.index.reader import Reader
+    from pipeline.indexing import generations
+    from pipeline.pictures import draw_match
+
+    document = random.choice(list(context.catalog.images.find({"status": "indexed", "duplicate_of": None}).limit(1000)))
+    original = context.objects.get(document["bucket"], document["key"])
+    photo = snapshot_jpeg(decode_color(original), seed=secrets.randbelow(1 << 31))
+    folder = DEFAULT_STATE.parent / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "snapshot.jpg").write_bytes(photo)
+    settings = context.settings
+    with Reader(generations(context), settings.num_features) as reader:
+        matches = reader.search(describe(photo, settings), settings.top_n, settings.similarity_threshold)
+    documents = context.catalog.find([match.image_id for match in matches])
+    console.print(f"A snapshot of {document['original_filename']} finds:", match_table(matches, documents))
+    if not matches or matches[0].image_id != document["_id"]:
+        console.print("[red]That is not what it shows.[/]")
+        return False
+    draw_match(photo, original, matches[0].geometry, folder / "match.png")
+    console.print(f"The match as a picture: {folder / 'match.png'}", soft_wrap=True)
+    return True
+
+
+def _put_and_wait(context: Context, env: dict[str, str]) -> bool:
+    """Put a cover that nobody has seen into the bucket, with nothing but boto3, and ask the API until it is found."""
+    number = 1_000_000 + secrets.randbelow(1_000_000_000)
+    data, photo = cover_jpeg(number), snapshot_jpeg(cover(number), seed=number)
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=env["S3_ENDPOINT_URL"],
+        region_name=env["S3_REGION"],
+        aws_access_key_id=env["S3_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["S3_SECRET_ACCESS_KEY"],
+    )
+    began = time.monotonic()
+    s3.put_object(Bucket=env["S3_BUCKET"], Key=f"demo/cover_{number}.jpg", Body=data)
+    with console.status("A new object was put into the bucket; asking the API until it is found"):
+        while time.monotonic() - began < PATIENCE:
+            answer = httpx.post(f"{env['SLEEVE_API_URL']}/search", files={"file": photo}, params={"detail": True})
+            found = [one["original_filename"] for one in answer.json().values()] if answer.is_success else []
+            if found[:1] == [f"cover_{number}.jpg"]:
+                console.print(f"A new object is searchable [bold]{time.monotonic() - began:.1f} s[/] after its PUT.")
+                return True
+            time.sleep(0.25)
+    console.print(f"[red]The new object was not found within {PATIENCE:.0f} s.[/]")
+    return False
+
+
+def _addresses(env: dict[str, str]) -> None:
+    console.print(
+        f"Airflow: {env['AIRFLOW_API_URL']}  user {env['AIRFLOW_USERNAME']}, password {env['AIRFLOW_PASSWORD']}"
+    )
+    console.print(f"API documentation: {env['SLEEVE_API_URL']}/docs")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,134 @@
+"""The REST door: search by photo, upload, health. Stateless: any number of replicas may run.
+
+Run it with ``uvicorn pipeline.api.app:app``.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+from uuid import uuid5
+
+import cv2
+from fastapi import FastAPI, File, Form, HTTPException, Query, Request, UploadFile
+from starlette.concurrency import run_in_threadpool
+
+from pipeline.api.limits import BodyLimit
+from pipeline.context import Context
+from pipeline.errors import BadImage
+from pipeline.events import MAX_LABEL_LENGTH, NAMESPACE, ImageEvent, image_id
+from pipeline.features.describe import describe
+from pipeline.health import problems
+from pipeline.images.probe import EXTENSIONS, MIME_TYPES, probe
+from pipeline.index.reader import Match, Reader
+from pipeline.indexing import generations
+from pipeline.ingest import accept
+from pipeline.settings import Settings
+from pipeline.sources import Batch
+
+Picture = Annotated[UploadFile, File(description="A JPEG, PNG or WebP picture")]
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context = app.state.context = Context(app.state.settings)
+    # Requests run side by side in threads, so each computes on one core.
+    cv2.setNumThreads(1)
+    await run_in_threadpool(context.catalog.prepare)
+    reader = app.state.reader = Reader(generations(context), app.state.settings.num_features)
+    await run_in_threadpool(reader.start)
+    yield
+    await run_in_threadpool(reader.stop)
+    context.catalog.close()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application for these settings."""
+    app = FastAPI(title="Sleeve", summary="Find the picture that a snapshot shows.", lifespan=_lifespan)
+    app.state.settings = settings
+    # The form around a picture takes some bytes as well.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_image_bytes + (64 << 10))
+    app.post("/search", responses=_REFUSED)(search)
+    app.post("/single_upload", status_code=201, responses=_REFUSED)(single_upload)
+    app.get("/healthz")(healthz)
+    app.get("/readyz", responses={503: {"description": "A server that this one needs is away"}})(readyz)
+    return app
+
+
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    413: {"description": "The picture is too large"},
+    422: {"description": "Not a picture that can be used, or one without features; `detail` says why"},
+}
+
+
+def search(
+    request: Request,
+    file: Picture,
+    top_n: Annotated[int | None, Query(ge=1, le=100, description="Most answers; TOP_N by default")] = None,
+    detail: Annotated[bool, Query(description="Add inliers, votes, label and the place in the query")] = False,
+) -> dict[str, Any]:
+    """Images that the picture shows, best first: `{"ID": score}`. Empty when it shows none of the collection."""
+    context: Context = request.app.state.context
+    settings = context.settings
+    try:
+        features = describe(file.file.read(), settings)
+    except BadImage as error:
+        raise HTTPException(422, error.reason) from None
+    reader: Reader = request.app.state.reader
+    matches = reader.search(features, top_n or settings.top_n, settings.similarity_threshold, context.catalog.alive)
+    if not detail:
+        return {str(match.image_id): match.score for match in matches}
+    documents = context.catalog.find([match.image_id for match in matches], ["labels", "original_filename"])
+    return {str(match.image_id): _detail(match, documents.get(match.image_id, {})) for match in matches}
+
+
+def _detail(match: Match, document: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "score": match.score,
+        "inliers": match.geometry.inliers,
+        "votes": match.votes,
+        "labels": document.get("labels", []),
+        "original_filename": document.get("original_filename"),
+        "polygon": match.geometry.polygon.tolist(),
+    }
+
+
+def single_upload(
+    request: Request,
+    file: Picture,
+    label: Annotated[str | None, Form(max_length=MAX_LABEL_LENGTH)] = None,
+) -> dict[str, str]:
+    """Store one picture. It becomes searchable within seconds; `/search` finds it then."""
+    context: Context = request.app.state.context
+    data = file.file.read()
+    try:
+        found = probe(data, context.settings.max_image_bytes, context.settings.max_image_pixels)
+    except BadImage as error:
+        raise HTTPException(422, error.reason) from None
+    bucket = context.settings.require("s3_bucket")
+    key = f"uploads/{uuid5(NAMESPACE, hashlib.sha256(data).hexdigest())}.{EXTENSIONS[found.format]}"
+    etag = context.objects.put(bucket, key, data, MIME_TYPES[found.format])
+    name = (file.filename or "")[-MAX_LABEL_LENGTH:] or None
+    event = ImageEvent(bucket, key, etag, label=label, source="upload", original_filename=name)
+    accept(context, Batch([event], taken=1))
+    return {"id": str(image_id(bucket, key, etag))}
+
+
+def healthz() -> dict[str, str]:
+    """This process answers."""
+    return {"status": "ok"}
+
+
+def readyz(request: Request) -> dict[str, Any]:
+    """The servers that requests need answer too, and the published generation is the one that is served."""
+    context: Context = request.app.state.context
+    reader: Reader = request.app.state.reader
+    found = problems(context)
+    if reader.last_error:
+        found["index"] = reader.last_error
+    if found:
+        raise HTTPException(503, found)
+    return {"status": "ready", "generation": reader.manifest and reader.manifest.id}
+
+
+app = create_app(Settings())

@@ -1,0 +1,228 @@
+"""The `sleeve` command: import, search, status, doctor, bench.
+
+Heavy modules are imported inside the commands, so that `sleeve --help` answers at once.
+"""
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipeline.context import Context
+from pipeline.errors import BrokenGeneration, SleeveError
+from pipeline.settings import Settings
+
+app = typer.Typer(help="Sleeve, the image data pipeline.", no_args_is_help=True, pretty_exceptions_enable=False)
+bench_app = typer.Typer(help="Measure Sleeve against the bare libraries, in the same run.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+# Progress and tables go to standard error where JSON is asked for, so that it stands alone on standard output.
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last.")]
+
+
+def main() -> None:
+    """Run the command; an error that Sleeve raised on purpose is one sentence, not a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except SleeveError as error:
+        err.print(f"[red]{error}[/]")
+        raise SystemExit(1) from None
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="A folder, a zip or tar archive, or s3://bucket/prefix")],
+    label: Annotated[str | None, typer.Option(help="For all images, beside the name of their folder")] = None,
+    owner: Annotated[str | None, typer.Option(help="For all images")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most images to bring in")] = None,
+    wait: Annotated[bool, typer.Option(help="Until every image is searchable or in quarantine")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring images in; the ingest DAG makes them searchable."""
+    from pipeline.ingest import import_source
+    from pipeline.sources import open_source
+
+    context = Context(Settings())
+    context.catalog.prepare()
+    total: Counter[str] = Counter()
+    ids: set[UUID] = set()
+    began = time.monotonic()
+    opened = open_source(source, context.settings, context.catalog, context.objects)
+    with progress() as bars:
+        bar = bars.add_task("importing", total=opened.backlog() if limit is None else limit)
+        for accepted in import_source(context, opened, label, owner, limit):
+            total.update(accepted.counts())
+            ids |= accepted.images
+            bars.advance(bar, accepted.taken)
+        bars.update(bar, total=total["taken"])
+        if wait:
+            total.update(wait_for(context, ids, bars))
+    seconds = round(time.monotonic() - began, 1)
+    if as_json:
+        out.print_json(json.dumps({"images": len(ids), "new": total["new"], **_states(total), "seconds": seconds}))
+    else:
+        out.print(f"{len(ids)} images, {total['new']} of them new, in {seconds} s.")
+        if wait:
+            out.print(f"{total['indexed']} searchable, {total['quarantined']} in quarantine.")
+
+
+def _states(total: Counter[str]) -> dict[str, int]:
+    return {state: total[state] for state in ("indexed", "quarantined", "deleted") if state in total}
+
+
+def wait_for(context: Context, ids: set[UUID], bars: Progress) -> Counter[str]:
+    """Wait until none of the images has anything left to be done. Returns how many ended in which state."""
+    from pipeline.stores.catalog import WAITING
+
+    bar = bars.add_task("becoming searchable", total=len(ids))
+    states: Counter[str] = Counter()
+    waiting = set(ids)
+    while waiting:
+        for one, document in context.catalog.find(waiting, ["status"]).items():
+            if document["status"] not in WAITING:
+                waiting.discard(one)
+                states[document["status"]] += 1
+        bars.update(bar, completed=len(ids) - len(waiting))
+        if waiting:
+            time.sleep(0.5)
+    return states
+
+
+@app.command()
+def search(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A snapshot: JPEG, PNG or WebP")],
+    top_n: Annotated[int | None, typer.Option(min=1, max=100, help="Most answers")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write the query beside its match, inliers drawn, here")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the images that a snapshot shows."""
+    from pipeline.features.describe import describe
+    from pipeline.index.reader import Reader
+    from pipeline.indexing import generations
+    from pipeline.pictures import draw_match
+
+    context = Context(Settings())
+    data = file.read_bytes()
+    features = describe(data, context.settings)
+    settings = context.settings
+    with Reader(generations(context), settings.num_features) as reader:
+        count = top_n or settings.top_n
+        matches = reader.search(features, count, settings.similarity_threshold, context.catalog.alive)
+        if reader.last_error:
+            raise BrokenGeneration(reader.last_error)
+    documents = context.catalog.find([match.image_id for match in matches])
+    if picture and matches:
+        document = documents[matches[0].image_id]
+        draw_match(data, context.objects.get(document["bucket"], document["key"]), matches[0].geometry, picture)
+    if as_json:
+        out.print_json(json.dumps({str(match.image_id): match.score for match in matches}))
+    elif matches:
+        out.print(match_table(matches, documents))
+    else:
+        out.print("Nothing in the collection looks like this.")
+
+
+def match_table(matches: list[Any], documents: dict[UUID, dict[str, Any]]) -> Table:
+    """The answers of one search, best first."""
+    table = Table("score", "inliers", "label", "file", "id")
+    for match in matches:
+        document = documents.get(match.image_id, {})
+        labels = ", ".join(document.get("labels", []))
+        name = document.get("original_filename") or ""
+        table.add_row(f"{match.score:.3f}", str(match.geometry.inliers), labels, name, str(match.image_id))
+    return table
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """What is in the collection, what waits, what is wrong."""
+    from pipeline.doorbell import IngestBacklog
+    from pipeline.indexing import generations
+
+    context = Context(Settings())
+    counts = context.catalog.counts()
+    manifest = generations(context).current()
+    result: dict[str, Any] = {
+        "images": counts,
+        "backlog": IngestBacklog(context).backlog(),
+        "generation": manifest and manifest.model_dump(include={"id", "counts", "recall"}, mode="json"),
+        "quarantine": [
+            {"id": str(document["_id"]), "key": document["key"], "reason": document["reason"]}
+            for document in context.catalog.quarantined(limit=20)
+        ],
+    }
+    if as_json:
+        out.print_json(json.dumps(result))
+        return
+    table = Table("state", "images")
+    for state, count in counts.items():
+        table.add_row(state, str(count))
+    out.print(table)
+    for refused in result["quarantine"]:
+        out.print(f"[yellow]quarantined[/] {refused['key']}: {refused['reason']}", highlight=False)
+    out.print(f"Backlog: {result['backlog']}. Generation: {manifest.id if manifest else 'none yet'}.")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is missing on this machine, and the one command that gets it."""
+    from devstack.provision import missing_tools
+    from pipeline.health import unreachable
+
+    missing = [*missing_tools(), *unreachable(Settings())]
+    if as_json:
+        rows = [dict(zip(("what", "why", "command"), row, strict=True)) for row in missing]
+        out.print_json(json.dumps({"missing": rows}))
+    elif missing:
+        table = Table("missing", "why it matters", "what to do")
+        for row in missing:
+            table.add_row(*row)
+        out.print(table)
+    else:
+        out.print("[green]Nothing is missing.[/]")
+    if missing:
+        raise typer.Exit(1)
+
+
+@bench_app.command("ingest")
+def bench_ingest(
+    images: Annotated[int, typer.Option(min=10, help="How many sample covers to take in")] = 5000,
+    as_json: Json = False,
+) -> None:
+    """Images per second through the DAGs, from the first message to the published generation, against bare SIFT."""
+    from bench.ingest import run
+
+    with progress() as bars:
+        result = run(images, bars)
+    if as_json:
+        out.print_json(json.dumps(result))
+    else:
+        for name, value in result.items():
+            out.print(f"{name}: {value}")
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Progress bars on standard error."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err) as bars:
+        yield bars

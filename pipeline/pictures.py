@@ -1,0 +1,46 @@
+"""Pictures for people: a query beside its match, with the evidence drawn in."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.images.decode import decode_color
+
+if TYPE_CHECKING:
+    from pipeline.index.verify import Verified
+
+HEIGHT = 640
+GREEN, ORANGE = (80, 200, 60), (40, 140, 255)
+MAX_LINES = 60
+
+
+def draw_match(query: bytes, image: bytes, geometry: "Verified", path: Path) -> None:
+    """Write `path` (PNG or JPEG): the query left, the image right, a line for each inlier, the image's outline."""
+    left, right = _fit(decode_color(query)), _fit(decode_color(image))
+    canvas = np.zeros((HEIGHT, left.shape[1] + right.shape[1], 3), np.uint8)
+    canvas[:, : left.shape[1]] = left
+    canvas[:, left.shape[1] :] = right
+    offset = np.array([left.shape[1], 0])
+    outline = _pixels(geometry.polygon, left)
+    cv2.polylines(canvas, [outline], True, ORANGE, 3, cv2.LINE_AA)
+    starts, ends = _pixels(geometry.query_points, left), _pixels(geometry.image_points, right) + offset
+    # Evenly spread over the inliers, which are ordered by strength: more lines than this hide the picture.
+    for row in np.linspace(0, len(starts) - 1, min(len(starts), MAX_LINES)).astype(int):
+        cv2.line(canvas, tuple(map(int, starts[row])), tuple(map(int, ends[row])), GREEN, 1, cv2.LINE_AA)
+        for point in (starts[row], ends[row]):
+            cv2.circle(canvas, tuple(map(int, point)), 3, GREEN, -1, cv2.LINE_AA)
+    if not cv2.imwrite(str(path), canvas):
+        raise OSError(f"cannot write {path}; use a name that ends in .png or .jpg")
+
+
+def _fit(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    width = max(1, round(image.shape[1] * HEIGHT / image.shape[0]))
+    return np.asarray(cv2.resize(image, (width, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _pixels(points: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Features place points in fractions of the longer side."""
+    return np.asarray(np.rint(points * max(image.shape[:2])), np.int32)

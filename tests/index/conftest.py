@@ -1,0 +1,73 @@
+"""Covers, described once, and an index over the test's own stores."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.features.segments import segment_key, write_segment
+from pipeline.features.sift import Features, extract
+from pipeline.index.generations import Generations
+from pipeline.samples import cover, snapshot
+from pipeline.settings import Settings
+from pipeline.stores.catalog import Catalog
+from pipeline.stores.objects import Objects
+
+COVERS = 24
+FEATURES = 200
+
+
+@dataclass(frozen=True)
+class Picture:
+    id: UUID
+    pixels: NDArray[np.uint8]
+    features: Features
+    photo: Features
+    """Of a phone snapshot of the picture."""
+
+
+def described(pixels: NDArray[np.uint8]) -> Features:
+    gray = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+    scale = 512 / max(gray.shape)
+    return extract(np.asarray(cv2.resize(gray, None, fx=scale, fy=scale), np.uint8), FEATURES)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Picture]:
+    """Covers whose snapshots show enough to be recognised."""
+    found = []
+    for number in range(COVERS):
+        pixels = cover(number, 512)
+        photo = described(snapshot(pixels, number, 0.5))
+        found.append(Picture(UUID(int=number + 1), pixels, described(pixels), photo))
+    return found
+
+
+Add = Callable[[Sequence[Picture]], str]
+
+
+@pytest.fixture
+def generations(settings: Settings, objects: Objects, catalog: Catalog) -> Generations:
+    return Generations(settings, objects, catalog)
+
+
+@pytest.fixture
+def add(settings: Settings, objects: Objects, catalog: Catalog, generations: Generations) -> Add:
+    """Store a segment of pictures, as extraction does, and return its name."""
+
+    def store(some: Sequence[Picture]) -> str:
+        info = write_segment(generations.files.folder("segments"), [(one.id, one.features) for one in some])
+        generations.files.upload(segment_key(info.name))
+        now = datetime.now(UTC)
+        for one in some:
+            place = {"bucket": "b", "key": str(one.id), "version": "1", "sha256": str(one.id)}
+            fields = {**place, "status": "featured", "segment": info.name, "created_at": now, "updated_at": now}
+            catalog.images.update_one({"_id": one.id}, {"$set": fields}, upsert=True)
+        return info.name
+
+    return store
