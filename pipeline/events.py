@@ -160,18 +160,20 @@ def _kind(name: str) -> Literal["created", "removed"] | None:
 
 
 def _checked(bucket: str, key: str, etag: str | None = None, version_id: str | None = None, **rest: Any) -> ImageEvent:
+    texts = [key, bucket, *(text for text in (etag, version_id, *rest.values()) if text is not None)]
+    if not all(isinstance(text, str) for text in texts):
+        raise BadEvent("bucket, key, ETag and version must be strings")
     try:
         # JSON can carry half a surrogate pair, which no store would take.
-        key_size = len(key.encode())
-        size = max(len(text.encode()) for text in ("", *filter(None, (etag, version_id, *rest.values()))))
+        key_size, *sizes = (len(text.encode()) for text in texts)
     except UnicodeEncodeError as error:
         raise BadEvent(f"not a Unicode text: {error.object!r:.100}") from None
     if not BUCKET_NAME.fullmatch(bucket):
         raise BadEvent(f"{bucket!r:.100} is no name of an S3 bucket")
     if not 0 < key_size <= MAX_KEY_BYTES or "\0" in key:
         raise BadEvent(f"the key is no S3 key (1 to {MAX_KEY_BYTES} bytes, no NUL)")
-    if size > MAX_TEXT_BYTES:
-        raise BadEvent(f"an ETag, version, label or owner of {size} bytes; at most {MAX_TEXT_BYTES} are taken")
+    if max(sizes) > MAX_TEXT_BYTES:
+        raise BadEvent(f"an ETag, version, label or owner of {max(sizes)} bytes; at most {MAX_TEXT_BYTES} are taken")
     return ImageEvent(
         bucket,
         key,

@@ -1,5 +1,6 @@
 """What producers really send, and what nobody should."""
 
+import copy
 import json
 import random
 import time
@@ -126,9 +127,9 @@ REFUSED: dict[str, tuple[bytes | None, str]] = {
         "record 1",
     ),
     "event name is a number": (json.dumps({"Records": [s3() | {"eventName": 1}]}).encode(), "record 0"),
-    "version is a number": (json.dumps({"Records": [s3(versionId=5)]}).encode(), "record 0"),
-    "version is an object": (json.dumps({"Records": [s3(versionId={"a": 1})]}).encode(), "record 0"),
-    "ETag is a list": (json.dumps({"Records": [s3(eTag=["e"])]}).encode(), "record 0"),
+    "version is a number": (json.dumps({"Records": [s3(versionId=5)]}).encode(), "version must be strings"),
+    "version is an object": (json.dumps({"Records": [s3(versionId={})]}).encode(), "version must be strings"),
+    "ETag is a list": (json.dumps({"Records": [s3(eTag=["e"])]}).encode(), "ETag and version"),
     "unknown EventBridge event": (b'{"detail-type": "Object Baked", "detail": {}}', "Object Baked"),
     "EventBridge without an object": (b'{"detail-type": "Object Created", "detail": {}}', "EventBridge"),
     "SNS around nonsense": (b'{"Type": "Notification", "Message": "hello"}', "not JSON"),
@@ -164,7 +165,7 @@ def _mutations(seed: int) -> list[bytes]:
     seeds = [path.read_bytes() for path in sorted(EVENTS.glob("*.json"))] + [own(version="v", label="l", owner="o")]
     odd: list[Any] = [None, 0, -1.5, True, "", "\ud800", "\0", [], {}, [[]], "x" * 3000, "%FF%", {"name": 1}]
     out = []
-    for _ in range(2000):
+    for _ in range(10_000):
         message = chance.choice(seeds)
         if chance.random() < 0.5:
             cut = bytearray(message)
@@ -174,7 +175,7 @@ def _mutations(seed: int) -> list[bytes]:
         else:
             body = json.loads(message)
             for _ in range(chance.randint(1, 3)):
-                _replace_somewhere(body, chance, chance.choice(odd))
+                _replace_somewhere(body, chance, copy.deepcopy(chance.choice(odd)))
             out.append(json.dumps(body).encode())
     return out
 

@@ -178,7 +178,8 @@ def _check_found(numbers: list[int], queries: int) -> None:
     covers, missed = [_features(cover(number)) for number in numbers], []
     for place in range(queries):
         photo = cv2.imdecode(np.frombuffer(snapshot_jpeg(cover(numbers[place]), place), np.uint8), cv2.IMREAD_COLOR)
-        inliers = [_inliers(_features(photo), each) for each in covers]
+        query = _features(photo)
+        inliers = [_inliers(query, each) for each in covers]
         own = inliers.pop(place)
         if own < 12 or own < 1.5 * max(inliers):
             missed.append(f"cover {numbers[place]}: {own} inliers, another cover {max(inliers)}")

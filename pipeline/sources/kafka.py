@@ -5,6 +5,7 @@ in a second does not wait for a rebalance. Offsets are still committed to the gr
 consumer lag. A drain that runs twice reads the same messages twice, which changes nothing.
 """
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.sources import Batch, Reject
 
 TIMEOUT = 10.0
 FETCH = 1000
+FETCH_SECONDS = 0.1
 # A broker takes messages of up to a megabyte unless told otherwise; of larger ones the beginning is kept.
 MAX_DEAD_LETTER_BYTES = 500_000
 
@@ -74,9 +76,11 @@ class KafkaSource:
         self._consumer.close()
 
     def _consume(self, count: int) -> list[Message]:
-        messages = self._consumer.consume(count, timeout=TIMEOUT)
-        if not messages:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"nothing from {self._topic} in {TIMEOUT} s"))
+        """Some messages, at least one. librdkafka waits to fill `count`, so it is asked again and again, briefly."""
+        deadline = time.monotonic() + TIMEOUT
+        while not (messages := self._consumer.consume(count, timeout=FETCH_SECONDS)):
+            if time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"nothing from {self._topic} in {TIMEOUT} s"))
         for message in messages:
             error = message.error()
             if error and error.code() != KafkaError._PARTITION_EOF:

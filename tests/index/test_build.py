@@ -27,12 +27,15 @@ def nearest_by_hand(queries: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDAr
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_parts_answer_with_true_distances_and_ids(tmp_path: Path, trained: bool) -> None:
+def test_parts_answer_with_true_distances_and_ids(
+    tmp_path: Path, trained: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # When all lists are looked into, nothing may differ from brute force.
+    monkeypatch.setattr(search, "LISTS_PROBED", 1000)
     paths = [random_segment(tmp_path, 20, 15, seed) for seed in (1, 2)]
     empty = tmp_path / f"{build.train(paths, tmp_path).name}.faiss" if trained else None
     (part,) = build.build_parts(empty, paths, 100, "base", tmp_path)
     index = search.open_part(str(tmp_path / f"{part.name}.faiss"))
-    index.nprobe = 1000  # look into all lists: then nothing may differ from brute force
     rows = np.concatenate([Segment(path).descriptors(0, 300) for path in paths])
 
     queries = rows[::40]

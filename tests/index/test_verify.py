@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -69,7 +71,7 @@ def test_one_place_with_many_orientations_is_one_inlier() -> None:
 
 def test_noise_and_other_pictures_stay_below_the_default_score(pictures: list[Picture]) -> None:
     noise = random_image(500, seed=9)
-    for picture, other in zip(pictures, pictures[1:], strict=False):
+    for picture, other in pairwise(pictures):
         for query in (noise, other.photo):
             found = verify(query, picture.features)
             assert found is None or score(found.inliers) < 0.5

@@ -1,0 +1,74 @@
+import cv2
+import pytest
+
+from pipeline.features.segments import write_segment
+from pipeline.index.build import build_parts
+from pipeline.index.evaluate import evaluate, passes
+from pipeline.index.generations import Generations
+from pipeline.index.manifest import Manifest
+
+from .conftest import Add, Picture
+
+
+@pytest.fixture
+def manifest(generations: Generations, add: Add, pictures: list[Picture]) -> Manifest:
+    uri = generations.append([add(pictures)])
+    assert uri is not None
+    return generations.load(uri)
+
+
+def originals(pictures: list[Picture]) -> dict[object, bytes]:
+    return {one.id: cv2.imencode(".png", one.pixels)[1].tobytes() for one in pictures}
+
+
+def test_a_good_generation_finds_its_own_images(
+    manifest: Manifest, generations: Generations, pictures: list[Picture]
+) -> None:
+    stored = originals(pictures)
+    recall = evaluate(manifest, generations.files, stored.get, lambda one, other: False, 16, seed=0)
+    assert recall.queries + recall.unrecognisable == 16
+    assert recall.queries >= 12
+    assert recall.recall_at_1 >= 0.9
+    assert recall == evaluate(manifest, generations.files, stored.get, lambda one, other: False, 16, seed=0)
+
+
+def test_parts_that_hold_other_images_than_the_manifest_says_do_not_pass(
+    manifest: Manifest, generations: Generations, pictures: list[Picture]
+) -> None:
+    stored = originals(pictures)
+    folder = generations.files.folder("segments")
+    turned = write_segment(folder, [(one.id, one.features) for one in pictures[::-1]])
+    (wrong,) = build_parts(None, [folder / f"{turned.name}.safetensors"], 0, "base", generations.files.folder("parts"))
+    broken = manifest.model_copy(update={"parts": [wrong]})
+
+    good = evaluate(manifest, generations.files, stored.get, lambda one, other: False, 20, seed=0)
+    bad = evaluate(broken, generations.files, stored.get, lambda one, other: False, 20, seed=0)
+
+    assert bad.queries == good.queries
+    assert not passes(bad, good)
+
+
+def test_pictures_that_nobody_could_recognise_do_not_count_against_the_index(
+    manifest: Manifest, generations: Generations, pictures: list[Picture]
+) -> None:
+    stored = originals(pictures)
+    swapped = dict(zip(stored, [*list(stored.values())[1:], b""], strict=True))
+    del swapped[pictures[-1].id]
+    recall = evaluate(manifest, generations.files, swapped.get, lambda one, other: False, 12, seed=0)
+    assert recall.queries == 0
+    assert recall.unrecognisable >= 11
+    assert recall.recall_at_1 == 1.0
+
+
+def test_another_image_with_the_same_content_is_right(
+    manifest: Manifest, generations: Generations, pictures: list[Picture], add: Add
+) -> None:
+    copies = [Picture(type(one.id)(int=one.id.int + 1000), one.pixels, one.features, one.photo) for one in pictures]
+    uri = generations.append([add(pictures), add(copies)])
+    assert uri is not None
+    doubled = generations.load(uri)
+    stored = originals([*pictures, *copies])
+    recall = evaluate(
+        doubled, generations.files, stored.get, lambda one, other: one.int % 1000 == other.int % 1000, 20, seed=0
+    )
+    assert recall.recall_at_1 >= 0.9
