@@ -48,7 +48,7 @@ def run(images: int, bars: Progress) -> dict[str, float | int]:
     with tempfile.TemporaryDirectory(prefix="sleeve-bench-") as folder:
         state = Path(folder)
         with Stack(state, SERVERS) as servers:
-            context = Context(Settings(**{name.lower(): value for name, value in servers.env.items()}))
+            context = Context(Settings.of(servers.env))
             context.catalog.prepare()
             messages = _upload(context, covers, bars)
             with Stack(state, (*SERVERS, "airflow")) as stack, _peak_of_tasks(stack) as peak:

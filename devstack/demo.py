@@ -10,22 +10,20 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import boto3
-import httpx
 import typer
 from rich.console import Console
 
+from bench.acceptance import put_one_by_one
 from devstack.stack import DEFAULT_STATE, Stack
 from pipeline.cli import match_table, progress, wait_for
 from pipeline.context import Context
 from pipeline.images.decode import decode_color
 from pipeline.ingest import import_source
-from pipeline.samples import cover, cover_jpeg, snapshot_jpeg, write_covers
+from pipeline.samples import snapshot_jpeg, write_covers
 from pipeline.settings import Settings
 from pipeline.sources import open_source
 
 COVERS = 300
-PATIENCE = 180.0
 console = Console(stderr=True)
 
 
@@ -38,11 +36,11 @@ def main(
     with console.status("Starting Kafka, MongoDB, S3, SQS, Airflow and the API"):
         stack.start()
     try:
-        context = Context(Settings(**{name.lower(): value for name, value in stack.env.items()}))
+        context = Context(Settings.of(stack.env))
         context.catalog.prepare()
         _import(context, images or str(_covers()))
         good = _find_a_snapshot(context, stack.env["SLEEVE_API_URL"])
-        good = _put_and_wait(context, stack.env) and good
+        good = _put_and_wait(stack.env) and good
         _addresses(stack.env)
         if not once:
             console.print("Everything stays up until you press Ctrl-C.")
@@ -102,29 +100,16 @@ def _find_a_snapshot(context: Context, api: str) -> bool:
     return True
 
 
-def _put_and_wait(context: Context, env: dict[str, str]) -> bool:
+def _put_and_wait(env: dict[str, str]) -> bool:
     """Put a cover that nobody has seen into the bucket, with nothing but boto3, and ask the API until it is found."""
-    number = 1_000_000 + secrets.randbelow(1_000_000_000)
-    data, photo = cover_jpeg(number), snapshot_jpeg(cover(number), seed=number)
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=env["S3_ENDPOINT_URL"],
-        region_name=env["S3_REGION"],
-        aws_access_key_id=env["S3_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["S3_SECRET_ACCESS_KEY"],
-    )
-    began = time.monotonic()
-    s3.put_object(Bucket=env["S3_BUCKET"], Key=f"demo/cover_{number}.jpg", Body=data)
-    with console.status("A new object was put into the bucket; asking the API until it is found"):
-        while time.monotonic() - began < PATIENCE:
-            answer = httpx.post(f"{env['SLEEVE_API_URL']}/search", files={"file": photo}, params={"detail": True})
-            found = [one["original_filename"] for one in answer.json().values()] if answer.is_success else []
-            if found[:1] == [f"cover_{number}.jpg"]:
-                console.print(f"A new object is searchable [bold]{time.monotonic() - began:.1f} s[/] after its PUT.")
-                return True
-            time.sleep(0.25)
-    console.print(f"[red]The new object was not found within {PATIENCE:.0f} s.[/]")
-    return False
+    try:
+        with console.status("A new object was put into the bucket; asking the API until it is found"):
+            [seconds] = put_one_by_one(env, count=1, first=1_000_000 + secrets.randbelow(1_000_000_000))
+    except TimeoutError as error:
+        console.print(f"[red]{error}[/]")
+        return False
+    console.print(f"A new object is searchable [bold]{seconds:.1f} s[/] after its PUT.")
+    return True
 
 
 def _addresses(env: dict[str, str]) -> None:

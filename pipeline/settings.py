@@ -6,6 +6,7 @@ section of ``configurations/annotation.config``, defaults. Nothing else in the p
 
 import configparser
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -132,6 +133,12 @@ class Settings(BaseSettings):
             user = f"{quote_plus(self.atlas_cluster_username)}:{quote_plus(password)}"
             self.mongodb_uri = f"mongodb+srv://{user}@{self.atlas_cluster_host}/?retryWrites=true&w=majority"
         return self
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Settings":
+        """Settings as these environment variables give them; what they leave out is looked up as usual."""
+        values: dict[str, Any] = {name.lower(): value for name, value in environment.items()}
+        return cls(**values)
 
     @cached_property
     def image_side(self) -> int:

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
-from devstack.stack import Stack
 
+from devstack.stack import Stack
 from pipeline.context import Context
 from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog

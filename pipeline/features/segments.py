@@ -12,10 +12,7 @@ Tensors, for m images with n descriptors in all:
     ids          uint8 (m, 16)      UUID bytes
 """
 
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pipeline.errors import BrokenGeneration
+from pipeline.features.content import write_by_content
 from pipeline.features.sift import CONTRAST_THRESHOLD, Features
 
 FORMAT = {"format": 1, "descriptor": "rootsift-512", "contrast_threshold": CONTRAST_THRESHOLD}
@@ -59,18 +57,8 @@ def write_segment(folder: Path, items: Iterable[tuple[UUID, Features]]) -> Segme
         "frames": np.array([features.frame for _, features in pairs], np.float32).reshape(-1, 2),
         "ids": ids,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=folder, suffix=".partial")
-    os.close(handle)
-    try:
-        save_file(tensors, partial, metadata={"sleeve": json.dumps(FORMAT, sort_keys=True)})
-        with Path(partial).open("rb") as file:
-            name = hashlib.file_digest(file, "sha256").hexdigest()
-            size = os.fstat(file.fileno()).st_size
-            os.fsync(file.fileno())
-        Path(partial).replace(folder / f"{name}.safetensors")
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    metadata = {"sleeve": json.dumps(FORMAT, sort_keys=True)}
+    name, size = write_by_content(folder, ".safetensors", lambda path: save_file(tensors, path, metadata=metadata))
     return SegmentInfo(name=name, bytes=size, images=len(pairs), descriptors=sum(counts))
 
 

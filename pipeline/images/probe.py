@@ -51,7 +51,18 @@ def probe(data: bytes, max_bytes: int, max_pixels: int) -> Probe:
         raise BadImage(f"broken header: {error}") from None
     if found.width * found.height > max_pixels:
         raise BadImage(f"more than {max_pixels} pixels ({found.width} x {found.height})")
+    if found.format == "PNG" and not _png_is_whole(data):
+        raise BadImage("does not decode: truncated or damaged")
     return found
+
+
+def _png_is_whole(data: bytes) -> bool:
+    """Whether all chunks are there. OpenCV makes room for what a chunk's length says, up to 4 GB, before it looks."""
+    position, kind = 8, b""
+    while kind != b"IEND" and position + 12 <= len(data):
+        kind = data[position + 4 : position + 8]
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    return kind == b"IEND" and position <= len(data)
 
 
 def _not_an_image(data: bytes) -> str:

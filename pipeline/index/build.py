@@ -8,9 +8,6 @@ The Faiss id of a descriptor is ``image_number << 12 | row``: the image's ordina
 manifest order) and the descriptor's row in that image. Appending never changes the number of an image.
 """
 
-import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from pipeline.features.content import write_by_content
 from pipeline.features.segments import Segment
 
 DIMENSIONS = 128
@@ -169,27 +167,12 @@ def _fill(trained: Path | None, segments: Sequence[Path], first_image: int) -> A
 def descriptor_ids(segment: Segment, first_image: int) -> NDArray[np.int64]:
     """Faiss ids of all descriptors of a segment whose first image has the number `first_image`, (n,) int64."""
     counts = np.diff(segment.offsets)
-    if counts.max(initial=0) > MAX_ROWS:
-        raise ValueError(
-            f"segment {segment.info.name}: an image has {counts.max()} descriptors, at most {MAX_ROWS} fit"
-        )
+    if (most := counts.max(initial=0)) > MAX_ROWS:
+        raise ValueError(f"segment {segment.info.name}: {most} descriptors in one image, at most {MAX_ROWS} fit")
     images = np.repeat(np.arange(first_image, first_image + len(counts), dtype=np.int64), counts)
     rows = np.arange(len(images), dtype=np.int64) - np.repeat(segment.offsets[:-1], counts)
     return np.asarray(images << ROW_BITS | rows, np.int64)
 
 
 def _write(index: Any, folder: Path) -> tuple[str, int]:
-    """Write an index to `folder`/<SHA-256>.faiss, which exists either whole or not at all; (name, size in bytes)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=folder, suffix=".partial")
-    os.close(handle)
-    try:
-        faiss.write_index(index, partial)
-        with Path(partial).open("rb") as file:
-            name = hashlib.file_digest(file, "sha256").hexdigest()
-            size = os.fstat(file.fileno()).st_size
-            os.fsync(file.fileno())
-        Path(partial).replace(folder / f"{name}.faiss")
-    finally:
-        Path(partial).unlink(missing_ok=True)
-    return name, size
+    return write_by_content(folder, ".faiss", lambda path: faiss.write_index(index, path))

@@ -14,9 +14,12 @@ from pipeline.index.files import Files
 from pipeline.index.manifest import Manifest, Recall
 from pipeline.index.reader import OpenGeneration
 from pipeline.index.verify import score, verify
-from pipeline.samples import snapshot_jpeg
+from pipeline.samples import snapshot
+from pipeline.samples.raster import jpeg
 
+# The default SIMILARITY_THRESHOLD: photos below it would not be answered by any index.
 RECOGNISABLE = 0.5
+JPEG_QUALITY = 80
 
 
 def evaluate(
@@ -65,9 +68,9 @@ def _sample(manifest: Manifest, size: int, seed: int) -> list[int]:
 
 def _photo(data: bytes, seed: int, settings: dict[str, int]) -> Features | None:
     """Features of a simulated phone photo of a picture, None where there are none."""
-    photo = snapshot_jpeg(decode_color(data), seed)
-    height, width = decode_color(photo).shape[:2]
-    gray = decode_gray(photo, Probe("JPEG", width, height), settings["image_side"])
+    photo = snapshot(decode_color(data), seed)
+    height, width = photo.shape[:2]
+    gray = decode_gray(jpeg(photo, JPEG_QUALITY), Probe("JPEG", width, height), settings["image_side"])
     try:
         return extract(gray, settings["num_features"])
     except NoFeatures:

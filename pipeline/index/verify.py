@@ -57,7 +57,7 @@ def verify(query: Features, image: Features) -> Verified | None:
         return None
     source, target = image.keypoints[image_rows, :2], query.keypoints[query_rows, :2]
     homography, mask = _fit(source, target)
-    if homography is None or not _plausible(homography, image.frame):
+    if homography is None or not plausible(homography, image.frame):
         return None
     inside = np.flatnonzero(mask)
     inside = inside[_distinct(source[inside]) & _distinct(target[inside])]
@@ -123,25 +123,17 @@ def _project(homography: NDArray[np.float64], points: Points) -> Points:
     return np.asarray(cv2.perspectiveTransform(points[None], homography)[0], np.float32)
 
 
-def _plausible(homography: NDArray[np.float64], frame: tuple[float, float]) -> bool:
-    """Whether a camera could have made this: not mirrored, all of the image before it, of sane size and shape."""
-    corners = _corners(frame)
-    depth = corners.astype(np.float64) @ homography[2, :2] + homography[2, 2]
-    if not np.isfinite(homography).all() or depth.min() <= 0.1 * depth.max():
+def plausible(homography: NDArray[np.float64], frame: tuple[float, float]) -> bool:
+    """Whether a camera could have made this: all of the image before it, not mirrored, of sane size and shape."""
+    corners = _corners(frame).astype(np.float64)
+    depth = corners @ homography[2, :2] + homography[2, 2]
+    if not np.isfinite(homography).all() or depth.min() <= 0.1 * depth.max() or np.linalg.det(homography) <= 0:
         return False
-    polygon = _project(homography, corners)
-    sides = np.roll(polygon, -1, axis=0) - polygon
-    following = np.roll(sides, -1, axis=0)
-    turns = sides[:, 0] * following[:, 1] - sides[:, 1] * following[:, 0]
-    # All turns clockwise (y points down), as in the image itself: convex and not mirrored.
-    if (turns <= 0).any():
-        return False
-    middle = corners.mean(axis=0)
-    stretch = np.linalg.svd(_jacobian(homography, middle), compute_uv=False)
+    stretch = np.linalg.svd(_jacobian(homography, corners.mean(axis=0)), compute_uv=False)
     return bool(stretch[0] < MAX_SCALE and stretch[1] > 1 / MAX_SCALE and stretch[0] < MAX_STRETCH * stretch[1])
 
 
-def _jacobian(homography: NDArray[np.float64], point: Points) -> NDArray[np.float64]:
+def _jacobian(homography: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.float64]:
     """(2, 2): how the homography scales and turns the neighbourhood of a point."""
     x, y, depth = homography @ np.array([*point, 1.0])
     return np.asarray((homography[:2, :2] - np.outer([x, y], homography[2, :2]) / depth) / depth, np.float64)

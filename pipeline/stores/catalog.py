@@ -213,7 +213,7 @@ class Catalog:
         return sorted(self.images.distinct("segment", {"status": "featured"}))
 
     def indexed(self, segments: Sequence[str]) -> int:
-        """Note that the current generation holds the images of these segments. Returns how many were not noted before."""
+        """Note that the current generation holds the images of these segments. Returns how many are new to it."""
         query = {"status": "featured", "segment": {"$in": list(segments)}}
         return self.images.update_many(
             query, {"$set": {"status": "indexed", "updated_at": datetime.now(UTC)}}

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.features.sift import Features
-from pipeline.index.verify import score, verify
+from pipeline.index.verify import match, plausible, score, verify
 
 from .conftest import Picture
 
@@ -52,14 +52,27 @@ def test_wrong_matches_are_no_inliers() -> None:
     "homography",
     [
         MIRRORED,
-        np.diag([1.0, 0.02, 1.0]),  # squeezed to a line
-        np.diag([0.01, 0.01, 1.0]),  # shrunk to a dot
+        np.diag([0.5, 0.09, 1.0]),  # squeezed to a line
+        np.diag([0.05, 0.05, 1.0]),  # shrunk to a dot
+        np.diag([20.0, 20.0, 1.0]),  # a detail that fills the query
         np.array([[1.0, 0, 0], [0, 1, 0], [-1.5, 0, 1.0]]),  # a part of the image lies behind the camera
     ],
 )
 def test_what_no_camera_makes_is_refused(homography: NDArray[np.float64]) -> None:
+    assert plausible(VIEW, (1.0, 1.0))
+    assert not plausible(homography, (1.0, 1.0))
     image = random_image(60)
     assert verify(moved(image, homography), image) is None
+
+
+def test_a_match_is_mutual_and_clearly_the_best() -> None:
+    image = np.zeros((4, 128), np.uint8)
+    image[[0, 1, 2, 3], [0, 1, 2, 3]] = 200
+    query = image.copy()
+    query[1, 0], query[1, 1] = 195, 0  # looks like image row 0, but query row 0 does so more
+    query[2, 3] = 170  # between image rows 2 and 3
+    rows, columns = match(query, image)
+    assert rows.tolist() == columns.tolist() == [0, 3]
 
 
 def test_one_place_with_many_orientations_is_one_inlier() -> None:
