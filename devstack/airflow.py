@@ -100,6 +100,8 @@ def servers(
             env=env,
             prepare=prepare,
             ready=answers_http(f"{url}/api/v2/version") if is_api else _has_beaten(url, name, record_of(name)),
+            # Tasks report to the API server, in pools that it makes: a task that starts before it fails its first try.
+            needs=("airflow-api-server",) if name == "airflow-scheduler" else (),
             after_ready=(lambda: _create_pools(url, secrets["airflow_password"])) if is_api else (lambda: None),
         )
 

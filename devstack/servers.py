@@ -13,7 +13,7 @@ import httpx
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from pymongo import MongoClient
 
 from devstack.errors import DevstackError

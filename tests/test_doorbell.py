@@ -1,5 +1,7 @@
 """When the bell rings, given one look at the backlog after another."""
 
+import itertools
+
 import pytest
 
 from pipeline.doorbell import MICRO_BATCH, Bell
@@ -34,7 +36,7 @@ def test_growth_rings_once_for_each_micro_batch(bell: Bell) -> None:
     """A message every tenth of a second for half a minute: a ring for each micro-batch, not for each message."""
     rung = [step / 10 for step in range(300) if bell.rings(step + 1, step / 10)]
     assert rung[0] == 0.0
-    gaps = [after - before for before, after in zip(rung, rung[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(rung)]
     assert all(gap == pytest.approx(MICRO_BATCH, abs=0.11) for gap in gaps)
     assert len(rung) == pytest.approx(30 / MICRO_BATCH, abs=1)
 

@@ -50,7 +50,7 @@ def archive_files(path: Path, max_bytes: int, max_total: int) -> Files:
             for number, (raw_name, content) in enumerate(members(path, max_total)):
                 if number >= MAX_ENTRIES:
                     raise BadSource(f"{path.name}: more than {MAX_ENTRIES} entries; split it")
-                name = PurePosixPath(storable(raw_name).replace("\\", "/"))
+                name = PurePosixPath(storable(raw_name.replace("\\", "/")))
                 if not is_picture(name):
                     continue
                 if not passed:

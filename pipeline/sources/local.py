@@ -43,7 +43,7 @@ def is_picture(name: PurePosixPath) -> bool:
 
 def storable(name: str) -> str:
     """The name, with bytes that are no UTF-8 (old archives and disks have such names) written as backslash escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class LocalSource:
