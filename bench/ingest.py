@@ -51,7 +51,7 @@ def run(images: int, bars: Progress) -> dict[str, float | int]:
             context = Context(Settings.of(servers.env))
             context.catalog.prepare()
             messages = _upload(context, covers, bars)
-            with Stack(state, (*SERVERS, "airflow")) as stack, _peak_of_tasks(stack) as peak:
+            with Stack(state, (*SERVERS, "airflow")) as stack, peak_of_tasks(stack) as peak:
                 seconds, runs = _ingest(context, messages, bars)
     through = images / seconds
     return {
@@ -129,7 +129,7 @@ def _ingest(context: Context, messages: list[bytes], bars: Progress) -> tuple[fl
 
 
 @contextmanager
-def _peak_of_tasks(stack: Stack) -> Iterator[list[int]]:
+def peak_of_tasks(stack: Stack) -> Iterator[list[int]]:
     """Watch the largest resident memory, in bytes, of any process below the scheduler, which runs the tasks."""
     pid = next(line.pid for line in stack.status() if line.name == "airflow-scheduler")
     scheduler, peak, done = psutil.Process(pid), [0], threading.Event()

@@ -3,7 +3,7 @@
 Three rules make it so, and everything in this package keeps them:
 
 * pixels are computed in integers; OpenCV is used only where it does the same (drawing, `LUT`, saturating `add`,
-  `remap` with fixed-point maps, `GaussianBlur` of uint8), Pillow for resizing, whose kernels are integers too. Its
+  `remap` with fixed-point maps, `GaussianBlur` of uint8), Pillow for resizing, whose kernels are integers too. OpenCV's
   `warpPerspective`, `addWeighted`, `INTER_CUBIC` and blur of floats give other bytes with AVX than without;
 * floats are float64 and meet only `+ - * /` and rounding, which IEEE 754 defines to the last bit;
 * sine and cosine come from `math`, never from numpy, whose array versions are other code on other CPUs.

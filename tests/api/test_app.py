@@ -103,7 +103,9 @@ def test_a_picture_without_features_says_so(client: TestClient) -> None:
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_over_the_limit_is_refused(context: Context, declared: bool) -> None:
     small = context.settings.model_copy(update={"max_image_bytes": 10_000})
-    body = b"--x\r\nContent-Disposition: form-data; name=file; filename=a.jpg\r\n\r\n" + bytes(200_000) + b"\r\n--x--\r\n"
+    body = (
+        b"--x\r\nContent-Disposition: form-data; name=file; filename=a.jpg\r\n\r\n" + bytes(200_000) + b"\r\n--x--\r\n"
+    )
     content = body if declared else iter([body[:50_000], body[50_000:]])
     with TestClient(create_app(small)) as client:
         answer = client.post("/search", content=content, headers={"content-type": "multipart/form-data; boundary=x"})

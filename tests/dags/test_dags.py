@@ -64,7 +64,7 @@ def test_steps_follow_each_other(parsed: dict) -> None:
     assert tasks["append"]["upstream"] == ["shard.extract"]
     assert "evaluate" in tasks["publish"]["upstream"]
     # One shard that fails for good holds up nothing, but the run must show it.
-    assert tasks["append"]["rule"] == "all_done"
+    assert tasks["append"]["rule"] == "TriggerRule.ALL_DONE"
     assert tasks["all_shards_done"]["upstream"] == ["shard.extract"]
 
 

@@ -3,14 +3,12 @@
 import gzip
 import io
 import random
-
 import stat
 import struct
 import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
