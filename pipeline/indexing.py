@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 # Deformed copies that are searched for: few enough that one new image is still searchable within seconds, enough to
 # notice an index that is broken; a rebuild, which is rare, is measured well.
-APPEND_QUERIES = 16
-REBUILD_QUERIES = 100
+APPEND_QUERIES = 10
+REBUILD_QUERIES = 40
 # Share of deleted images that is worth a compaction.
 MAX_DEAD = 0.1
 

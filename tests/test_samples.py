@@ -111,7 +111,8 @@ PINK = (203, 0, 255)
 
 def _pink_box(frame: np.ndarray) -> tuple[float, int, int]:
     """Share of its bounding box that the pink picture fills, and the box's width and height in pixels."""
-    rows, columns = np.nonzero(np.abs(frame.astype(np.int32) - PINK).max(axis=2) < 10)
+    blue, green, red = np.moveaxis(frame.astype(np.int32), 2, 0)
+    rows, columns = np.nonzero((red - green > 110) & (blue - green > 90))
     height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
     return len(rows) / (height * width), width, height
 
@@ -130,8 +131,8 @@ def test_a_calm_snapshot_shows_the_picture_straight_and_large(width: int, height
 
 def test_strength_turns_the_picture() -> None:
     picture = np.full((800, 800, 3), PINK, np.uint8)
-    lit = [snapshot(picture, seed, strength=0.2) for seed in range(6)]
-    assert min(_pink_box(frame)[0] for frame in lit if _pink_box(frame)[1] > 100) < 0.92
+    boxes = [_pink_box(snapshot(picture, seed, strength=0.2)) for seed in range(6)]
+    assert min(full for full, _, _ in boxes) < 0.92
 
 
 @pytest.mark.parametrize(
@@ -187,15 +188,15 @@ def _check_found(numbers: list[int], queries: int) -> None:
 
 
 def test_a_snapshot_finds_its_cover() -> None:
-    _check_found(list(range(24)), queries=16)
+    _check_found(list(range(24)), queries=12)
 
 
 def test_a_snapshot_finds_its_cover_among_those_of_the_same_series() -> None:
-    _check_found([number for number in range(1500) if record(number).series == 3][:12], queries=12)
+    _check_found([number for number in range(1500) if record(number).series == 3][:12], queries=8)
 
 
 def test_even_a_plain_cover_has_keypoints_to_be_found_by() -> None:
-    assert min(len(_features(cover(number))[0]) for number in range(60)) >= 80
+    assert min(len(_features(cover(number))[0]) for number in range(40)) >= 80
 
 
 def test_write_covers_takes_up_where_it_stopped(tmp_path: Path) -> None:

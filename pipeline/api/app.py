@@ -19,6 +19,7 @@ from pipeline.errors import BadImage
 from pipeline.events import MAX_LABEL_LENGTH, NAMESPACE, ImageEvent, image_id
 from pipeline.features.describe import describe
 from pipeline.health import problems
+from pipeline.images.decode import decode_gray
 from pipeline.images.probe import EXTENSIONS, MIME_TYPES, probe
 from pipeline.index.reader import Match, Reader
 from pipeline.indexing import generations
@@ -103,6 +104,8 @@ def single_upload(
     data = file.file.read()
     try:
         found = probe(data, context.settings.max_image_bytes, context.settings.max_image_pixels)
+        # Whoever sends a damaged picture should hear it now, not find it in quarantine later.
+        decode_gray(data, found, context.settings.image_side)
     except BadImage as error:
         raise HTTPException(422, error.reason) from None
     bucket = context.settings.require("s3_bucket")

@@ -223,8 +223,9 @@ def test_nested_extended_headers(tmp_path: Path) -> None:
         read(path)
 
 
-MEASURE = """
-import resource, sys
+# The peak is the process's own; ru_maxrss would begin with that of the test runner that forked it.
+MEASURE = r"""
+import re, sys
 from pathlib import Path
 from pipeline.errors import BadSource
 from pipeline.sources.archive import archive_files
@@ -232,7 +233,7 @@ try:
     print(sum(1 for _ in archive_files(Path(sys.argv[1]), 64 << 20, int(sys.argv[2]))("")))
 except BadSource:
     print("refused")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
@@ -255,15 +256,15 @@ def write_gz(path: Path, head: bytes, block: bytes, times: int) -> Path:
 
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"], ids=["pax", "global", "long name", "long link"])
 def test_giant_extended_header_is_not_taken_into_memory(tmp_path: Path, kind: bytes) -> None:
-    path = write_gz(tmp_path / "a.tar.gz", tar_header(1 << 30, kind), b"a" * (1 << 24), 32)
+    path = write_gz(tmp_path / "a.tar.gz", tar_header(1 << 30, kind), b"a" * (1 << 24), 16)
     answer, memory = peak(path, 64 << 30)
     assert answer == "refused"
-    assert memory < 512 << 20
+    assert memory < 150 << 20
 
 
 def test_endless_empty_entries_cost_no_memory_and_count(tmp_path: Path) -> None:
-    """Headers alone: 120,000 folders in 200 KB."""
-    path = write_gz(tmp_path / "a.tar.gz", b"", tar_header(0, b"5") * 1000, 120)
+    """Headers alone: 60,000 folders in 270 KB."""
+    path = write_gz(tmp_path / "a.tar.gz", b"", tar_header(0, b"5") * 1000, 60)
     answer, memory = peak(path, 64 << 30)
     assert answer == "0"
     assert memory < 100 << 20
@@ -272,10 +273,10 @@ def test_endless_empty_entries_cost_no_memory_and_count(tmp_path: Path) -> None:
 
 
 def test_picture_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
-    path = write_gz(tmp_path / "a.tar.gz", tar_header(1 << 29, b"0"), bytes(1 << 24), 32)
+    path = write_gz(tmp_path / "a.tar.gz", tar_header(1 << 28, b"0"), bytes(1 << 24), 16)
     answer, memory = peak(path, 64 << 30)
     assert answer == "1"
-    assert memory < 512 << 20
+    assert memory < 220 << 20
     assert read(path, max_total=1 << 30) == {"x.jpg": f"larger than {MAX} bytes"}
 
 
@@ -287,7 +288,7 @@ def test_damaged_archive(tmp_path: Path, name: str, damage: str) -> None:
     changed = {
         "text": b"hello, I am no archive " * 50,
         "empty": b"",
-        "cut": data[: len(data) // 2],
+        "cut": data[: len(data) // 2 + 100],
         "header": b"\xff" * 40 + data[40:] if name != "a.zip" else data[:-40] + b"\xff" * 40,
     }
     path.write_bytes(changed[damage])
@@ -356,7 +357,7 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
         add(archive, "café.jpg")
-    assert list(read(path)) == [r"caf/xe9.jpg"] or list(read(path)) == [r"caf\xe9.jpg"]
+    assert list(read(path)) == [r"caf\xe9.jpg"]
 
 
 def test_import_of_an_archive(tmp_path: Path, settings: Settings, catalog: Catalog, objects: Objects) -> None:
