@@ -25,7 +25,7 @@ from pipeline.context import Context
 from pipeline.doorbell import IngestBacklog
 from pipeline.errors import NoFeatures
 from pipeline.features.describe import describe
-from pipeline.images.decode import decode_color
+from pipeline.index.evaluate import photograph
 from pipeline.index.reader import Reader
 from pipeline.indexing import generations
 from pipeline.ingest import import_source
@@ -68,7 +68,7 @@ def find_deformed(context: Context, count: int, seed: int = 5) -> int:
             document = documents[number]
             original = context.objects.get(document["bucket"], document["key"])
             try:
-                query = describe(snapshot_jpeg(decode_color(original), seed=number), context.settings)
+                query = describe(photograph(original, seed=number), context.settings)
             except NoFeatures:
                 continue
             matches = reader.search(query, 1, context.settings.similarity_threshold)

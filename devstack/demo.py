@@ -17,9 +17,9 @@ from bench.acceptance import put_one_by_one
 from devstack.stack import DEFAULT_STATE, Stack
 from pipeline.cli import match_table, progress, wait_for
 from pipeline.context import Context
-from pipeline.images.decode import decode_color
+from pipeline.index.evaluate import photograph
 from pipeline.ingest import import_source
-from pipeline.samples import snapshot_jpeg, write_covers
+from pipeline.samples import write_covers
 from pipeline.settings import Settings
 from pipeline.sources import open_source
 
@@ -83,7 +83,7 @@ def _find_a_snapshot(context: Context, api: str) -> bool:
 
     document = random.choice(list(context.catalog.images.find({"status": "indexed", "duplicate_of": None}).limit(1000)))
     original = context.objects.get(document["bucket"], document["key"])
-    photo = snapshot_jpeg(decode_color(original), seed=secrets.randbelow(1 << 31))
+    photo = photograph(original, seed=secrets.randbelow(1 << 31))
     folder = DEFAULT_STATE.parent / "demo"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "snapshot.jpg").write_bytes(photo)
@@ -95,7 +95,7 @@ def _find_a_snapshot(context: Context, api: str) -> bool:
     if not matches or matches[0].image_id != document["_id"]:
         console.print("[red]That is not what it shows.[/]")
         return False
-    draw_match(photo, original, matches[0].geometry, folder / "match.png")
+    draw_match(photo, original, matches[0].geometry, folder / "match.png", settings)
     console.print(f"The match as a picture: {folder / 'match.png'}", soft_wrap=True)
     return True
 

@@ -126,7 +126,9 @@ def search(
     documents = context.catalog.find([match.image_id for match in matches])
     if picture and matches:
         document = documents[matches[0].image_id]
-        draw_match(data, context.objects.get(document["bucket"], document["key"]), matches[0].geometry, picture)
+        draw_match(
+            data, context.objects.get(document["bucket"], document["key"]), matches[0].geometry, picture, settings
+        )
     if as_json:
         out.print_json(json.dumps({str(match.image_id): match.score for match in matches}))
     elif matches:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from pipeline.context import Context
-from pipeline.errors import ObjectMissing, RecallTooLow
+from pipeline.errors import BadImage, ObjectMissing, RecallTooLow
 from pipeline.index import evaluate as evaluation
 from pipeline.index.generations import Generations
 from pipeline.index.manifest import Manifest, Recall
@@ -96,14 +96,15 @@ def _say_indexed(context: Context, manifest: Manifest) -> None:
 
 
 def _original(context: Context, image: UUID) -> bytes | None:
-    """The bytes of an image, None where it has been deleted meanwhile."""
+    """The bytes of an image, None where it has been deleted or replaced meanwhile."""
     document = context.catalog.find([image]).get(image)
     if document is None or document["status"] == "deleted":
         return None
     try:
-        return context.objects.get(document["bucket"], document["key"])
-    except ObjectMissing:
+        data, etag = context.objects.fetch(document["bucket"], document["key"], context.settings.max_image_bytes)
+    except (ObjectMissing, BadImage):
         return None
+    return data if etag == document["version"] else None
 
 
 def _same(context: Context, one: UUID, other: UUID) -> bool:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.images.decode import decode_color
+from pipeline.images.probe import probe
+from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.index.verify import Verified
@@ -17,9 +19,9 @@ GREEN, ORANGE = (80, 200, 60), (40, 140, 255)
 MAX_LINES = 60
 
 
-def draw_match(query: bytes, image: bytes, geometry: "Verified", path: Path) -> None:
+def draw_match(query: bytes, image: bytes, geometry: "Verified", path: Path, settings: Settings) -> None:
     """Write `path` (PNG or JPEG): the query left, the image right, a line for each inlier, the image's outline."""
-    left, right = _fit(decode_color(query)), _fit(decode_color(image))
+    left, right = _decode(query, settings), _decode(image, settings)
     canvas = np.zeros((HEIGHT, left.shape[1] + right.shape[1], 3), np.uint8)
     canvas[:, : left.shape[1]] = left
     canvas[:, left.shape[1] :] = right
@@ -36,7 +38,8 @@ def draw_match(query: bytes, image: bytes, geometry: "Verified", path: Path) -> 
         raise OSError(f"cannot write {path}; use a name that ends in .png or .jpg")
 
 
-def _fit(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _decode(data: bytes, settings: Settings) -> NDArray[np.uint8]:
+    image = decode_color(data, probe(data, settings.max_image_bytes, settings.max_image_pixels), 2 * HEIGHT)
     width = max(1, round(image.shape[1] * HEIGHT / image.shape[0]))
     return np.asarray(cv2.resize(image, (width, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
 

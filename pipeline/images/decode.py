@@ -1,4 +1,4 @@
-"""From bytes to the grey picture that SIFT sees."""
+"""From bytes to pixels, never more of them than are needed."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,18 @@ from pipeline.images.probe import Probe
 
 # libjpeg can decode at 1/2, 1/4 or 1/8 of the scale for a fraction of the time; OpenCV does the same for other formats
 # after decoding, which still saves memory.
-REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
+GRAY = {
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    1: cv2.IMREAD_GRAYSCALE,
+}
+COLOR = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    1: cv2.IMREAD_COLOR_BGR,
+}
 
 
 def decode_gray(data: bytes, probe: Probe, side: int) -> NDArray[np.uint8]:
@@ -18,21 +29,28 @@ def decode_gray(data: bytes, probe: Probe, side: int) -> NDArray[np.uint8]:
     16-bit, CMYK, palette and alpha pictures are converted by the decoder. Raises BadImage for bytes that do not decode,
     truncated files included.
     """
+    return _fit(imdecode(data, _flag(GRAY, probe, side)), side)
+
+
+def decode_color(data: bytes, probe: Probe, side: int) -> NDArray[np.uint8]:
+    """Like `decode_gray`, but BGR uint8 (h, w, 3)."""
+    return _fit(imdecode(data, _flag(COLOR, probe, side)), side)
+
+
+def _flag(flags: dict[int, int], probe: Probe, side: int) -> int:
+    """The smallest scale that leaves the longer side `side` pixels and the shorter one any."""
     longer, shorter = max(probe.width, probe.height), min(probe.width, probe.height)
-    fitting = (flag for factor, flag in REDUCED.items() if longer // factor >= side and shorter >= factor)
-    flag = next(fitting, cv2.IMREAD_GRAYSCALE)
-    gray = imdecode(data, flag)
-    height, width = gray.shape
+    fitting = (flag for factor, flag in flags.items() if longer // factor >= side and shorter >= factor)
+    return next(fitting, flags[1])
+
+
+def _fit(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
     scale = side / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        gray = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return gray
-
-
-def decode_color(data: bytes) -> NDArray[np.uint8]:
-    """Decode to BGR uint8 (h, w, 3), EXIF orientation applied. Raises BadImage."""
-    return imdecode(data, cv2.IMREAD_COLOR_BGR)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def imdecode(data: bytes, flag: int) -> NDArray[np.uint8]:

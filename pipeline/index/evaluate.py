@@ -1,6 +1,9 @@
 """Recall of a generation, measured before it is published: does it find deformed copies of its own images?"""
 
+import os
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from uuid import UUID
 
@@ -9,17 +12,16 @@ import numpy as np
 from pipeline.errors import NoFeatures
 from pipeline.features.sift import Features, extract
 from pipeline.images.decode import decode_color, decode_gray
-from pipeline.images.probe import Probe
+from pipeline.images.probe import probe
 from pipeline.index.files import Files
 from pipeline.index.manifest import Manifest, Recall
-from pipeline.index.reader import OpenGeneration
+from pipeline.index.reader import OpenGeneration, one_thread
 from pipeline.index.verify import score, verify
-from pipeline.samples import snapshot
-from pipeline.samples.raster import jpeg
+from pipeline.samples import snapshot_jpeg
 
 # The default SIMILARITY_THRESHOLD: photos below it would not be answered by any index.
 RECOGNISABLE = 0.5
-JPEG_QUALITY = 80
+PHOTOGRAPHED_SIDE = 1024
 
 
 def evaluate(
@@ -37,22 +39,25 @@ def evaluate(
     right.
     """
     opened = OpenGeneration(manifest, files)
-    right = queries = unrecognisable = 0
-    for number in _sample(manifest, sample, seed):
+
+    def ask(number: int) -> bool | None:
+        """Whether the image is found; None where its photo shows too little, or where it is gone."""
+        one_thread()
         image_id = opened.image_id(number)
         data = fetch_original(image_id)
-        if data is None:
-            continue
-        photo = _photo(data, seed + number, manifest.settings)
+        photo = _describe(photograph(data, seed + number), manifest.settings) if data else None
         geometry = verify(photo, opened.features(number)) if photo else None
-        if photo is None or geometry is None or score(geometry.inliers) < RECOGNISABLE:
-            unrecognisable += 1
-            continue
-        queries += 1
+        if not photo or geometry is None or score(geometry.inliers) < RECOGNISABLE:
+            return None
         found = [match.image_id for match in opened.search(photo, 1, 0.0)]
-        right += bool(found) and (found[0] == image_id or same(found[0], image_id))
+        return bool(found) and (found[0] == image_id or same(found[0], image_id))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        answers = list(pool.map(ask, _sample(manifest, sample, seed)))
+    queries = sum(answer is not None for answer in answers)
     # With nothing to look for nothing is lost.
-    return Recall(recall_at_1=right / queries if queries else 1.0, queries=queries, unrecognisable=unrecognisable)
+    recall = sum(answer is True for answer in answers) / queries if queries else 1.0
+    return Recall(recall_at_1=recall, queries=queries, unrecognisable=len(answers) - queries)
 
 
 def _sample(manifest: Manifest, size: int, seed: int) -> list[int]:
@@ -66,11 +71,15 @@ def _sample(manifest: Manifest, size: int, seed: int) -> list[int]:
     return sorted([*chosen.tolist(), *rest.tolist()])
 
 
-def _photo(data: bytes, seed: int, settings: dict[str, int]) -> Features | None:
-    """Features of a simulated phone photo of a picture, None where there are none."""
-    photo = snapshot(decode_color(data), seed)
-    height, width = photo.shape[:2]
-    gray = decode_gray(jpeg(photo, JPEG_QUALITY), Probe("JPEG", width, height), settings["image_side"])
+def photograph(data: bytes, seed: int) -> bytes:
+    """A simulated phone photo, as JPEG, of an encoded picture of the collection. Raises BadImage."""
+    # Its size was limited when it came in; a phone's camera sees no more than this of it.
+    found = probe(data, len(data), sys.maxsize)
+    return snapshot_jpeg(decode_color(data, found, PHOTOGRAPHED_SIDE), seed)
+
+
+def _describe(photo: bytes, settings: dict[str, int]) -> Features | None:
+    gray = decode_gray(photo, probe(photo, len(photo), sys.maxsize), settings["image_side"])
     try:
         return extract(gray, settings["num_features"])
     except NoFeatures:

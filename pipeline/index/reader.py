@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # More than are verified, so that deleted images do not crowd out the living.
 CANDIDATES = 50
 VERIFIED = 20
-POLL_SECONDS = 2.0
+POLL_SECONDS = 1.0
 
 Alive = Callable[[list[UUID]], set[UUID]]
 """Which of these images are not deleted."""
@@ -123,7 +123,8 @@ def _open_part(path: str) -> Any:
         raise BrokenGeneration(f"Faiss cannot read {path}: {error}") from error
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Let this thread compute on one core."""
     # Queries run beside each other, one core each. OpenMP keeps this number per thread, so every worker must set it.
     faiss.omp_set_num_threads(1)
     cv2.setNumThreads(1)
@@ -143,7 +144,7 @@ class Reader:
         self._refreshing = threading.Lock()
         self._stopped = threading.Event()
         self._poll: threading.Thread | None = None
-        self._workers = ThreadPoolExecutor(os.cpu_count() or 1, "search", initializer=_one_thread)
+        self._workers = ThreadPoolExecutor(os.cpu_count() or 1, "search", initializer=one_thread)
         self.last_error: str | None = None
         """Why the newest generation is not the one that is served; None while it is."""
 

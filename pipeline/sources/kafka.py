@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import tenacity
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from pipeline.errors import BadEvent
@@ -21,6 +22,16 @@ FETCH = 1000
 FETCH_SECONDS = 0.1
 # A broker takes messages of up to a megabyte unless told otherwise; of larger ones the beginning is kept.
 MAX_DEAD_LETTER_BYTES = 500_000
+
+
+def _has_no_coordinator(error: BaseException) -> bool:
+    """For a moment, while a broker starts or the group is new, nobody looks after its offsets."""
+    codes = (
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    )
+    return isinstance(error, KafkaException) and error.args[0].code() in codes
 
 
 class KafkaSource:
@@ -94,12 +105,22 @@ class KafkaSource:
             raise KafkaException(metadata.error)
         partitions = [TopicPartition(self._topic, number) for number in metadata.partitions]
         spans = {}
-        for committed in self._consumer.committed(partitions, timeout=TIMEOUT):
+        for committed in self._committed(partitions):
             first, end = self._consumer.get_watermark_offsets(committed, timeout=TIMEOUT)
             # Without a commit yet, or where retention or a new topic went past it, start at what is there.
             known = first <= committed.offset <= end
             spans[committed.partition] = (committed.offset if known else first, end)
         return spans
+
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception(_has_no_coordinator),
+        stop=tenacity.stop_after_delay(TIMEOUT),
+        wait=tenacity.wait_fixed(0.1),
+        reraise=True,
+    )
+    def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        committed: list[TopicPartition] = self._consumer.committed(partitions, timeout=TIMEOUT)
+        return committed
 
 
 def _place(message: Message) -> tuple[int, int]:

@@ -115,7 +115,8 @@ def test_a_body_over_the_limit_is_refused(context: Context, declared: bool) -> N
 
 def test_health_tells_the_truth(client: TestClient, context: Context) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/readyz").status_code == 200
+    ready = client.get("/readyz")
+    assert ready.status_code == 200, ready.text
     gone = context.settings.model_copy(update={"mongodb_uri": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300"})
     client.app.state.context = Context(Settings.model_validate(gone.model_dump()))
     answer = client.get("/readyz")

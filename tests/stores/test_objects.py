@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from pydantic import SecretStr
 
 from pipeline.errors import BadImage, BadSource, ObjectMissing
 from pipeline.settings import Settings
@@ -58,7 +59,7 @@ def test_missing_bucket_and_version(objects: Objects, bucket: str) -> None:
 def test_refused_keys_are_not_taken_for_missing_objects(settings: Settings, objects: Objects, bucket: str) -> None:
     """Wrong credentials must stop the work, not tombstone the collection."""
     objects.put(bucket, "a.jpg", b"data")
-    stranger = Objects(settings.model_copy(update={"s3_access_key_id": "SOMEBODYELSE00000000"}))
+    stranger = Objects(settings.model_copy(update={"s3_secret_access_key": SecretStr("wrong")}))
     for key in ("a.jpg", "none.jpg", "../x"):
         with pytest.raises(ClientError):
             stranger.head(bucket, key)
