@@ -27,6 +27,7 @@ from pipeline.features.segments import segment_key, write_segment
 from pipeline.features.sift import Features
 from pipeline.images.probe import probe
 from pipeline.sources import Batch, Reject, Source
+from pipeline.sources.prefix import PrefixSource
 from pipeline.stores.objects import StoredObject
 
 # Reads in flight in one task: they hide the latency of the store, and bound memory to READERS * MAX_IMAGE_BYTES.
@@ -110,6 +111,14 @@ def import_source(
             source.commit(Batch([]))
             return
         source.commit(batch)
+
+
+def sweep(context: Context) -> Iterator[Accepted]:
+    """Take in what is in the image bucket and no event told of: events can be lost before they reach us."""
+    uri = f"s3://{context.settings.require('s3_bucket')}/"
+    # The folders of the whole bucket are ours or the producers', and say nothing about the pictures.
+    source = PrefixSource(uri, context.catalog, context.objects, folder_is_label=False)
+    return import_source(context, source, None, None, None)
 
 
 def _settle_removals(context: Context, places: set[tuple[str, str]]) -> int:

@@ -19,9 +19,10 @@ from pipeline.stores.objects import Objects, StoredObject, parse_s3_uri
 class PrefixSource:
     """One pass over ``s3://bucket/prefix``; the folder that an object lies in, below the prefix, is its label."""
 
-    def __init__(self, uri: str, catalog: Catalog, objects: Objects) -> None:
+    def __init__(self, uri: str, catalog: Catalog, objects: Objects, folder_is_label: bool = True) -> None:
         self._bucket, self._prefix = parse_s3_uri(uri)
         self._name = uri
+        self._folder_is_label = folder_is_label
         self._catalog = catalog
         self._objects = objects
         self._rest = self._unknown(catalog.watermark(uri))
@@ -60,6 +61,6 @@ class PrefixSource:
             raise BadSource(f"there is no bucket {self._bucket}; check the address {self._name}") from error
 
     def _event(self, stored: StoredObject) -> ImageEvent:
-        below = stored.key[self._prefix.rfind("/") + 1 :]
-        folder = PurePosixPath(below).parent.name
-        return ImageEvent(self._bucket, stored.key, etag=stored.etag, label=folder or None, source=self._name)
+        below = PurePosixPath(stored.key[self._prefix.rfind("/") + 1 :])
+        label = below.parent.name or None if self._folder_is_label else None
+        return ImageEvent(self._bucket, stored.key, etag=stored.etag, label=label, source=self._name)

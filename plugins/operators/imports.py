@@ -1,12 +1,24 @@
 """Bringing in what lies in a folder, an archive or a bucket."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from operators.base import SleeveOperator
 
 
-class ImportOperator(SleeveOperator):
+class CountingOperator(SleeveOperator):
+    """A step that takes images in, batch by batch, and says how many."""
+
+    def count(self, batches: Iterable[Any]) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for accepted in batches:
+            total.update(accepted.counts())
+            self.log.info("%d images seen, %d new", total["images"], total["new"])
+        return dict(total)
+
+
+class ImportOperator(CountingOperator):
     """Registers every image of a source; local files go into the image bucket.
 
     :param source: a folder or a zip or tar archive on the worker, or ``s3://bucket/prefix``.
@@ -37,8 +49,13 @@ class ImportOperator(SleeveOperator):
         from pipeline.sources import open_source
 
         source = open_source(self.source, self.sleeve.settings, self.sleeve.catalog, self.sleeve.objects)
-        total: Counter[str] = Counter()
-        for accepted in import_source(self.sleeve, source, self.image_label, self.image_owner, self.limit):
-            total.update(accepted.counts())
-            self.log.info("%d images seen, %d new", total["images"], total["new"])
-        return dict(total)
+        return self.count(import_source(self.sleeve, source, self.image_label, self.image_owner, self.limit))
+
+
+class SweepOperator(CountingOperator):
+    """Takes in what is in the image bucket and no event told of."""
+
+    def step(self, context: Any) -> dict[str, int]:
+        from pipeline.ingest import sweep
+
+        return self.count(sweep(self.sleeve))

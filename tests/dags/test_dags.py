@@ -53,7 +53,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_every_dag_parses_and_stays_light(parsed: dict) -> None:
     assert parsed["errors"] == {}
-    assert set(parsed["dags"]) == {"ingest", "import_images", "rebuild_index"}
+    assert set(parsed["dags"]) == {"ingest", "import_images", "rebuild_index", "sweep"}
     assert parsed["heavy"] == []
 
 
