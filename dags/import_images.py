@@ -1,7 +1,5 @@
 """import_images: bring in a folder, an archive or an S3 prefix. Started by hand, with a form."""
 
-from datetime import datetime
-
 from airflow.sdk import DAG, Param
 
 from operators.imports import ImportOperator
@@ -12,7 +10,6 @@ with DAG(
     description="Bring in a folder, an archive or an S3 prefix",
     doc_md=__doc__,
     schedule=None,
-    start_date=datetime(2025, 1, 1),
     default_args=DEFAULT_ARGS,
     render_template_as_native_obj=True,
     params={

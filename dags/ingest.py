@@ -1,7 +1,5 @@
 """ingest: new images become searchable. Rung by the doorbell, every ten minutes in any case, or by hand."""
 
-from datetime import datetime
-
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, TriggerRule, task_group
 
@@ -14,7 +12,6 @@ with DAG(
     description="Collect, describe and index new images",
     doc_md=__doc__,
     schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("*/10 * * * *", timezone="UTC"), assets=[INGEST_BELL]),
-    start_date=datetime(2025, 1, 1),
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,

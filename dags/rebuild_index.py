@@ -1,7 +1,5 @@
 """rebuild_index: train the index anew and leave out what was deleted. Nightly and by bell where due, or by hand."""
 
-from datetime import datetime
-
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param
 
 from operators.index import EvaluateOperator, PublishOperator, RebuildOperator
@@ -12,7 +10,6 @@ with DAG(
     description="Train the index anew and compact it",
     doc_md=__doc__,
     schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("30 3 * * *", timezone="UTC"), assets=[REBUILD_BELL]),
-    start_date=datetime(2025, 1, 1),
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,

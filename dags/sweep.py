@@ -1,7 +1,5 @@
 """sweep: take in what is in the image bucket and no event told of. Nightly, or by hand."""
 
-from datetime import datetime
-
 from airflow.sdk import DAG, CronTriggerTimetable
 
 from operators.imports import SweepOperator
@@ -12,7 +10,6 @@ with DAG(
     description="Find images whose events were lost",
     doc_md=__doc__,
     schedule=CronTriggerTimetable("0 2 * * *", timezone="UTC"),
-    start_date=datetime(2025, 1, 1),
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,

@@ -18,7 +18,9 @@ from pipeline.settings import Settings
 from pipeline.sources import Batch, Reject
 
 TIMEOUT = 10.0
-FETCH = 1000
+FETCH = 200
+# One drain takes no more than this and a fetch, however large the messages are: they are held in memory together.
+MAX_BATCH_BYTES = 128 << 20
 FETCH_SECONDS = 0.1
 # A broker takes messages of up to a megabyte unless told otherwise; of larger ones the beginning is kept.
 MAX_DEAD_LETTER_BYTES = 500_000
@@ -56,13 +58,13 @@ class KafkaSource:
         return sum(end - start for start, end in self._spans().values())
 
     def drain(self, limit: int) -> Batch:
-        """Messages that are there now, oldest first within their partition, at most `limit`."""
+        """Messages that are there now, oldest first within their partition, at most `limit` and MAX_BATCH_BYTES."""
         position = {p: start for p, (start, end) in self._spans().items() if start < end}
         self._consumer.assign([TopicPartition(self._topic, p, start) for p, start in position.items()])
         events: list[ImageEvent] = []
         rejects: list[Reject] = []
-        taken, open_partitions = 0, set(position)
-        while taken < limit and open_partitions:
+        taken, taken_bytes, open_partitions = 0, 0, set(position)
+        while taken < limit and taken_bytes < MAX_BATCH_BYTES and open_partitions:
             for message in self._consume(min(FETCH, limit - taken)):
                 partition, offset = _place(message)
                 if message.error():
@@ -72,6 +74,7 @@ class KafkaSource:
                     continue
                 position[partition] = offset + 1
                 taken += 1
+                taken_bytes += len(message)
                 try:
                     events += parse(message.value())
                 except BadEvent as error:
@@ -135,9 +138,8 @@ class DeadLetters:
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.kafka_dead_letter_topic
-        self._producer = Producer(
-            {"bootstrap.servers": settings.require("kafka_bootstrap_servers"), "enable.idempotence": True}
-        )
+        # Not idempotent: a letter may come twice after a crash anyway, and asking for an id costs half a second.
+        self._producer = Producer({"bootstrap.servers": settings.require("kafka_bootstrap_servers")})
 
     def send(self, rejects: Iterable[Reject]) -> None:
         """Send and wait until the broker has them all. Raises KafkaException otherwise."""

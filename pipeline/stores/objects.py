@@ -38,10 +38,12 @@ class Objects:
     """A thread-safe client of S3, with finite time-outs and retries on what is worth a retry."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = _client(settings, settings.s3_endpoint_url)
+        # One session for both clients: it reads the description of S3, a tenth of a second, only once.
+        session = boto3.session.Session()
+        self._client = _client(session, settings, settings.s3_endpoint_url)
         self._own_bucket = settings.sleeve_bucket
         own_endpoint = settings.sleeve_s3_endpoint_url
-        self._own_client = _client(settings, own_endpoint) if own_endpoint else self._client
+        self._own_client = _client(session, settings, own_endpoint) if own_endpoint else self._client
 
     def client(self, bucket: str) -> "S3Client":
         """The boto3 client that reaches `bucket`."""
@@ -140,10 +142,10 @@ class Objects:
             raise
 
 
-def _client(settings: Settings, endpoint: str | None) -> "S3Client":
+def _client(session: boto3.session.Session, settings: Settings, endpoint: str | None) -> "S3Client":
     secret = settings.s3_secret_access_key
     # Without the keys boto3 looks for an instance role or a profile, which is what one wants on AWS.
-    return boto3.session.Session().client(
+    return session.client(
         "s3",
         endpoint_url=endpoint or None,
         region_name=settings.s3_region,

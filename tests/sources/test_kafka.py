@@ -15,7 +15,8 @@ Send = Callable[..., None]
 
 @pytest.fixture
 def send(topics: Settings) -> Send:
-    producer = Producer({"bootstrap.servers": topics.kafka_bootstrap_servers})
+    # One at a time, or a retry could change the order.
+    producer = Producer({"bootstrap.servers": topics.kafka_bootstrap_servers, "max.in.flight": 1})
 
     def send(*values: bytes | None, partition: int = 0) -> None:
         for value in values:
@@ -115,6 +116,21 @@ def test_limit(make: Callable[[], KafkaSource], send: Send) -> None:
         source.commit(batch)
         assert source.backlog() == left
     assert sorted(seen) == sorted([f"{name}{number}" for name in "ab" for number in range(7)])
+
+
+def test_flood_of_large_messages_is_taken_in_parts(
+    make: Callable[[], KafkaSource], send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sources.kafka.MAX_BATCH_BYTES", 1_000_000)
+    monkeypatch.setattr("pipeline.sources.kafka.FETCH", 2)
+    send(*[b"x" * 300_000] * 9, event("last"))
+    source = make()
+    parts = []
+    while (batch := source.drain(100)).taken:
+        parts.append(batch.taken)
+        source.commit(batch)
+    assert parts == [4, 4, 2]
+    assert source.backlog() == 0
 
 
 def test_several_records_in_a_message_count_as_one(make: Callable[[], KafkaSource], send: Send) -> None:
