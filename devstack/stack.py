@@ -38,7 +38,7 @@ _ADDRESS = {
     "airflow": "AIRFLOW_API_URL",
 }
 _PASSED_ON = {
-    "s3": ("S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"),
+    "s3": ("S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "SLEEVE_S3_ENDPOINT_URL"),
     "sqs": ("SQS_ENDPOINT_URL",),
     "airflow": ("AIRFLOW_USERNAME", "AIRFLOW_PASSWORD"),
 }

@@ -146,12 +146,13 @@ def _resolve(context: Context, events: list[ImageEvent]) -> list[ImageEvent]:
 
 
 def _revive(context: Context, events: list[ImageEvent]) -> None:
-    """An image that was deleted and is put again starts over, if the store really has it again."""
+    """An image that was gone and is put again starts over, if the store really has it again."""
     ids = {image_id(e.bucket, e.key, e.etag or ""): e for e in events if e.reason is None}
-    deleted = [one for one, doc in context.catalog.find(ids, ["status"]).items() if doc["status"] == "deleted"]
-    places = sorted({(ids[one].bucket, ids[one].key) for one in deleted})
+    known = context.catalog.find(ids, ["status", "reason"])
+    gone = [one for one, document in known.items() if document["status"] == "deleted" or document["reason"] == GONE]
+    places = sorted({(ids[one].bucket, ids[one].key) for one in gone})
     stored = {place: head.etag for place, head in _heads(context, places) if head}
-    context.catalog.revive([one for one in deleted if stored.get((ids[one].bucket, ids[one].key)) == ids[one].etag])
+    context.catalog.revive([one for one in gone if stored.get((ids[one].bucket, ids[one].key)) == ids[one].etag])
 
 
 def _heads(context: Context, places: list[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], StoredObject | None]]:
@@ -305,7 +306,9 @@ def _quarantine(context: Context, images: Sequence[Image], reasons: dict[UUID, s
         if image.id in reasons
     ]
     context.dead_letter(letters)
-    for absence in (GONE, REPLACED):
-        # Not there any more, as if the bucket had said so: it starts over when the same content is put again.
-        context.catalog.delete([one for one, reason in reasons.items() if reason == absence], absence)
-    context.catalog.quarantine({one: why for one, why in reasons.items() if why not in (GONE, REPLACED)})
+    gone = [one for one, reason in reasons.items() if reason == GONE]
+    seen = {one for one, document in context.catalog.find(gone, ["sha256"]).items() if document["sha256"]}
+    # What was there once is deleted, as if the bucket had said so, and its duplicates find a new original.
+    context.catalog.delete(sorted(seen), GONE)
+    context.catalog.delete([one for one, reason in reasons.items() if reason == REPLACED], REPLACED)
+    context.catalog.quarantine({one: why for one, why in reasons.items() if one not in seen and why != REPLACED})

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote_plus
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     )
 
     # Features and search
-    sift_dimensions: Literal[128] = Field(128, description="Length of a SIFT descriptor; always 128.")
+    sift_dimensions: int = Field(128, ge=128, le=128, description="Length of a SIFT descriptor; always 128.")
     num_features: int = Field(500, ge=16, le=4095, description="Most keypoints kept per picture.")
     nor_x: int = Field(512, ge=64, le=2048, description="Pictures are fitted, never stretched, to max(NOR_X, NOR_Y).")
     nor_y: int = Field(512, ge=64, le=2048)

@@ -358,7 +358,7 @@ def test_object_that_is_gone_before_it_is_collected(home: Installation, with_eta
     home.drain()
     home.context.objects.delete(home.bucket, "a.jpg")
     home.run()
-    assert home.table() == {"a.jpg": {("deleted", GONE)}}
+    assert home.table() == {"a.jpg": {("quarantined", GONE)}}
     assert home.dead_letters() == [(letter(home, "a.jpg"), GONE)]
     home.upload("a.jpg", picture(1))
     home.run()

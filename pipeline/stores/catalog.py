@@ -118,10 +118,9 @@ class Catalog:
             self.images.bulk_write(updates, ordered=False)
 
     def revive(self, ids: Sequence[UUID]) -> int:
-        """Deleted images whose object is there again start over. Returns how many."""
-        return self._move(
-            ids, ["deleted"], {"status": "pending", "reason": None, "segment": None, "duplicate_of": None}
-        )
+        """Images that were gone and whose object is there again start over. Returns how many."""
+        fields = {"status": "pending", "reason": None, "segment": None, "duplicate_of": None}
+        return self._move(ids, ["deleted", "quarantined"], fields)
 
     def under_keys(self, bucket: str, keys: Sequence[str]) -> list[Document]:
         """Living images of all contents known under these keys: their ids, keys and versions."""
@@ -156,8 +155,11 @@ class Catalog:
         return list(self.images.find(query, fields).sort("_id", ASCENDING).limit(limit))
 
     def waiting_count(self, limit: int) -> int:
-        """How many images a run has to do something for, counted up to `limit`."""
-        query = {"status": {"$in": list(WAITING)}, "duplicate_of": None}
+        """How many images have to be collected or extracted, counted up to `limit`.
+
+        Those that only wait for an index are left out: where a publish is blocked, that is no reason to ring for ever.
+        """
+        query = {"status": {"$in": ["pending", "collected"]}, "duplicate_of": None}
         return self.images.count_documents(query, limit=limit)
 
     def in_segments_count(self) -> int:

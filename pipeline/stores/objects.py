@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # One connection for each of the threads that one task reads with, and a few to spare.
 CONNECTIONS = 32
+FORBIDDEN = {"403", "AccessDenied", "Forbidden"}
 MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound", "KeyTooLongError"}
 
 
@@ -42,6 +43,7 @@ class Objects:
         session = boto3.session.Session()
         self._client = _client(session, settings, settings.s3_endpoint_url)
         self._own_bucket = settings.sleeve_bucket
+        self._ours = {settings.s3_bucket, settings.sleeve_bucket}
         own_endpoint = settings.sleeve_s3_endpoint_url
         self._own_client = _client(session, settings, own_endpoint) if own_endpoint else self._client
 
@@ -71,8 +73,11 @@ class Objects:
 
     def fetch(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
         """(bytes, ETag) of an object of at most `max_bytes`; a larger one raises BadImage before it is read."""
-        with self._missing_named(bucket, key):
-            answer = self.client(bucket).get_object(Bucket=bucket, Key=key)
+        try:
+            with self._missing_named(bucket, key):
+                answer = self.client(bucket).get_object(Bucket=bucket, Key=key)
+        except self.client(bucket).exceptions.InvalidObjectState:
+            raise BadImage("in an archive tier of S3; restore it, then copy it onto itself") from None
         if answer["ContentLength"] > max_bytes:
             answer["Body"].close()
             raise BadImage(f"larger than {max_bytes} bytes ({answer['ContentLength']} bytes)")
@@ -130,7 +135,8 @@ class Objects:
             # If it lets us at the bucket, it is the latter.
             self.ping(bucket)
             return True
-        return code in MISSING
+        # A bucket that is none of ours and that we may not read: to us there is nothing in it.
+        return code in MISSING or (code in FORBIDDEN and bucket not in self._ours)
 
     @contextlib.contextmanager
     def _missing_named(self, bucket: str, key: str) -> Iterator[None]:

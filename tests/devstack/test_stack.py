@@ -164,14 +164,14 @@ def test_sqs_gives_up_on_a_message_into_the_dead_letter_queue(stack: Stack, clie
 
 def test_s3_creates_an_object_once_and_replaces_it_only_on_a_match(client: Callable[[str], Any]) -> None:
     s3 = client("s3")
-    first = s3.put_object(Bucket="sleeve", Key="current", Body=b"1", IfNoneMatch="*")["ETag"]
+    first = s3.put_object(Bucket="images", Key="once", Body=b"1", IfNoneMatch="*")["ETag"]
     with pytest.raises(ClientError, match="PreconditionFailed"):
-        s3.put_object(Bucket="sleeve", Key="current", Body=b"2", IfNoneMatch="*")
-    s3.put_object(Bucket="sleeve", Key="current", Body=b"3", IfMatch=first)
+        s3.put_object(Bucket="images", Key="once", Body=b"2", IfNoneMatch="*")
+    s3.put_object(Bucket="images", Key="once", Body=b"3", IfMatch=first)
     with pytest.raises(ClientError, match="PreconditionFailed"):
-        s3.put_object(Bucket="sleeve", Key="current", Body=b"4", IfMatch=first)
+        s3.put_object(Bucket="images", Key="once", Body=b"4", IfMatch=first)
 
-    assert s3.get_object(Bucket="sleeve", Key="current")["Body"].read() == b"3"
+    assert s3.get_object(Bucket="images", Key="once")["Body"].read() == b"3"
 
 
 @pytest.mark.parametrize(
