@@ -16,7 +16,7 @@ install: .venv/.installed ## Make .venv with everything in it
 
 .PHONY: demo
 demo: .venv/.installed ## The main job, start to end. IMAGES=<folder|zip|s3://...> for your own, ARGS=--once to end by itself
-	$(BIN)/python -m devstack.demo $(if $(IMAGES),--images '$(IMAGES)') $(ARGS)
+	$(BIN)/python -m bench.demo $(if $(IMAGES),--images '$(IMAGES)') $(ARGS)
 
 .PHONY: test
 test: .venv/.installed ## Lint, type-check and test, on real servers. ARGS='-k name' for some

@@ -27,7 +27,7 @@ with DAG(
 
     shards = shard.expand(shard=drain.output)
     # A shard that fails for good must not hold up the others: its images stay in the catalogue for the next run.
-    append = AppendOperator(task_id="append", pool=INDEX_POOL, trigger_rule=TriggerRule.ALL_DONE)
+    append = AppendOperator(task_id="append", pool=INDEX_POOL, trigger_rule=TriggerRule.ALL_DONE, inlets=[SEGMENTS])
     evaluate = EvaluateOperator(task_id="evaluate", pool=INDEX_POOL, generation=append.output)
     publish = PublishOperator(task_id="publish", pool=INDEX_POOL, generation=append.output, outlets=[INDEX])
     # But the run must not look well either.

@@ -71,3 +71,15 @@ def context(settings: Settings, catalog: Catalog, objects: Objects, topics: Sett
     context = Context(settings)
     context.catalog, context.objects = catalog, objects
     return context
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first: without servers, then with them, then with Airflow."""
+
+    def cost(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in ("devstack", "e2e"):
+            return 2
+        return int("stack" in getattr(item, "fixturenames", ()))
+
+    items.sort(key=cost)

@@ -1,0 +1,55 @@
+"""What the operators add to the functions they call: arguments, labels, and which errors are worth a retry."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from operators.imports import ImportOperator
+from operators.index import AppendOperator, RebuildOperator
+from operators.ingest import CollectOperator, DrainOperator
+from pipeline.context import Context
+from pipeline.samples import cover_jpeg
+
+
+@pytest.fixture(autouse=True)
+def environment(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's environment leads to this test's servers."""
+    for name, value in context.settings.model_dump(exclude_none=True).items():
+        if name not in ("s3_secret_access_key", "airflow_password"):
+            monkeypatch.setenv(name.upper(), str(value))
+    secret = context.settings.s3_secret_access_key
+    assert secret is not None
+    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", secret.get_secret_value())
+
+
+def run(operator: Any, **context: Any) -> Any:
+    return operator.execute({"run_id": "run", **context})
+
+
+def test_a_source_that_is_not_there_fails_at_once_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(AirflowFailException, match="give a folder"):
+        run(ImportOperator(task_id="import", source=str(tmp_path / "none")))
+
+
+def test_nothing_to_do_is_skipped_not_failed() -> None:
+    assert run(DrainOperator(task_id="drain")) == []
+    with pytest.raises(AirflowSkipException):
+        run(AppendOperator(task_id="append"))
+    with pytest.raises(AirflowSkipException):
+        run(RebuildOperator(task_id="rebuild", force=False))
+
+
+def test_import_gives_label_and_owner_and_a_shard_has_a_readable_label(tmp_path: Path, context: Context) -> None:
+    (tmp_path / "jazz").mkdir()
+    for number in range(3):
+        (tmp_path / "jazz" / f"{number}.jpg").write_bytes(cover_jpeg(number))
+    operator = ImportOperator(task_id="i", source=str(tmp_path), image_label="new", image_owner="ann", limit=2)
+    assert run(operator)["images"] == 2
+    documents = list(context.catalog.images.find())
+    assert [(one["labels"], one["owner"]) for one in documents] == [(["jazz", "new"], "ann")] * 2
+    [shard] = run(DrainOperator(task_id="drain"))
+    seen = {"run_id": "run"}
+    result = CollectOperator(task_id="collect", shard=shard).execute(seen)
+    assert (result["collected"], seen["shard_label"]) == (2, "shard 0000: 2 images")
