@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
+from pydantic import SecretStr
 
 from devstack.stack import Stack
 from pipeline.context import Context
@@ -70,6 +71,15 @@ def topics(settings: Settings) -> Settings:
 def context(settings: Settings, catalog: Catalog, objects: Objects, topics: Settings) -> Context:
     context = Context(settings)
     context.catalog, context.objects = catalog, objects
+    return context
+
+
+@pytest.fixture
+def environment(context: Context, monkeypatch: pytest.MonkeyPatch) -> Context:
+    """The environment of a worker or a shell that leads to this test's servers."""
+    for name, value in context.settings.model_dump(exclude_none=True).items():
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        monkeypatch.setenv(name.upper(), text)
     return context
 
 

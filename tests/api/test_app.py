@@ -8,22 +8,11 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from pipeline import indexing, ingest
 from pipeline.api.app import create_app
 from pipeline.context import Context
 from pipeline.samples import cover, cover_jpeg, snapshot_jpeg
 from pipeline.settings import Settings
-
-
-def index_all(context: Context, run: str) -> None:
-    """What the ingest DAG does, without Airflow."""
-    for shard in ingest.drain(context, None, run)["shards"]:
-        ingest.collect(context, shard["shard"])
-        ingest.extract(context, shard["shard"])
-    uri = indexing.append(context)
-    if uri:
-        indexing.evaluate(context, uri)
-        indexing.publish(context, uri)
+from tests.steps import index_all
 
 
 @pytest.fixture

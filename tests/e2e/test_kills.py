@@ -10,13 +10,14 @@ import psutil
 
 from bench.acceptance import await_that
 from devstack.stack import Stack
-from pipeline import indexing, ingest
+from pipeline import ingest
 from pipeline.context import Context
 from pipeline.features.describe import describe
 from pipeline.index.reader import Reader
 from pipeline.indexing import generations
 from pipeline.samples import cover, cover_jpeg, snapshot_jpeg
 from pipeline.sources.prefix import PrefixSource
+from tests.steps import index_all
 
 FIRST, COUNT = 800, 150
 PREFIX = "kills/"
@@ -71,13 +72,7 @@ def run_undisturbed(installed: Context, bucket: str, home: Path) -> Context:
     context.objects.client(context.settings.sleeve_bucket).create_bucket(Bucket=context.settings.sleeve_bucket)
     source = PrefixSource(f"s3://{bucket}/{PREFIX}", context.catalog, context.objects)
     assert sum(accepted.new for accepted in ingest.import_source(context, source, None, None, None)) == COUNT
-    for shard in ingest.drain(context, None, "undisturbed")["shards"]:
-        ingest.collect(context, shard["shard"])
-        ingest.extract(context, shard["shard"])
-    uri = indexing.append(context)
-    assert uri is not None
-    indexing.evaluate(context, uri)
-    assert indexing.publish(context, uri)["published"]
+    index_all(context, "undisturbed")
     return context
 
 

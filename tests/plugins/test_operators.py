@@ -12,16 +12,7 @@ from operators.ingest import CollectOperator, DrainOperator
 from pipeline.context import Context
 from pipeline.samples import cover_jpeg
 
-
-@pytest.fixture(autouse=True)
-def environment(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker's environment leads to this test's servers."""
-    for name, value in context.settings.model_dump(exclude_none=True).items():
-        if name not in ("s3_secret_access_key", "airflow_password"):
-            monkeypatch.setenv(name.upper(), str(value))
-    secret = context.settings.s3_secret_access_key
-    assert secret is not None
-    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", secret.get_secret_value())
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def run(operator: Any, **context: Any) -> Any:

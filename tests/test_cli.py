@@ -1,0 +1,85 @@
+"""The `sleeve` command as a user types it, on real servers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from pipeline.context import Context
+from pipeline.samples import cover, cover_jpeg, snapshot_jpeg
+from tests.steps import index_all
+
+
+def sleeve(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture
+def collection(environment: Context, tmp_path: Path) -> Context:
+    """Six covers, searchable."""
+    for number in range(6):
+        path = tmp_path / "photos" / "soul" / f"cover_{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cover_jpeg(number))
+    done = sleeve("import", tmp_path / "photos", "--json")
+    assert done.returncode == 0, done.stderr
+    assert (json.loads(done.stdout)["images"], json.loads(done.stdout)["new"]) == (6, 6)
+    index_all(environment, "run")
+    return environment
+
+
+def test_search_finds_says_and_draws(collection: Context, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(snapshot_jpeg(cover(4), seed=4))
+    done = sleeve("search", photo, "--json", "--picture", tmp_path / "match.png")
+    assert done.returncode == 0, done.stderr
+    [best, *_] = json.loads(done.stdout)
+    [document] = collection.catalog.images.find({"original_filename": "cover_4.jpg"})
+    assert best == str(document["_id"])
+    picture = cv2.imread(str(tmp_path / "match.png"))
+    assert picture is not None
+    # Beside each other at one height, with the green of the matches somewhere on it.
+    assert picture.shape[0] < picture.shape[1]
+    assert (abs(picture.astype(int) - (80, 200, 60)).sum(axis=2) < 30).sum() > 100
+    assert "cover_4.jpg" in sleeve("search", photo).stdout
+
+
+def test_search_says_plainly_what_it_does_not_know(collection: Context, tmp_path: Path) -> None:
+    stranger, text = tmp_path / "stranger.jpg", tmp_path / "text.jpg"
+    stranger.write_bytes(cover_jpeg(4000))
+    text.write_text("no picture")
+    assert "Nothing in the collection" in sleeve("search", stranger).stdout
+    done = sleeve("search", text)
+    assert done.returncode == 1
+    assert "not an image" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_counts_and_names_the_quarantine(collection: Context, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "broken.png").write_bytes(b"broken")
+    assert sleeve("import", tmp_path / "more").returncode == 0
+    index_all(collection, "second")
+    status = json.loads(sleeve("status", "--json").stdout)
+    assert (status["images"]["indexed"], status["images"]["quarantined"]) == (6, 1)
+    assert status["generation"]["counts"]["images"] == 6
+    assert "not an image" in status["quarantine"][0]["reason"]
+
+
+def test_an_import_of_nothing_says_what_to_do(environment: Context, tmp_path: Path) -> None:
+    done = sleeve("import", tmp_path / "none")
+    assert done.returncode == 1
+    assert "give a folder" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor(environment: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(sleeve("doctor", "--json").stdout) == {"missing": []}
+    monkeypatch.setenv("S3_BUCKET", "no-such-bucket-here")
+    done = sleeve("doctor", "--json")
+    assert done.returncode == 1
+    assert [row["what"] for row in json.loads(done.stdout)["missing"]] == ["image bucket"]
