@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -34,9 +35,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last.
 
 def main() -> None:
     """Run the command; an error that Sleeve raised on purpose is one sentence, not a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        level = logging.DEBUG if Settings().debug else logging.WARNING
+        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
         app()
+    except ValidationError as error:
+        err.print(f"[red]A setting is not usable.[/] {error}", highlight=False)
+        raise SystemExit(1) from None
     except SleeveError as error:
         err.print(f"[red]{error}[/]")
         raise SystemExit(1) from None

@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     sleeve_api_url: str | None = None
     sleeve_home: Path = Field(ROOT / ".devstack" / "state" / "sleeve", description="Local cache; may be deleted.")
     backup_folder: str = "backups"
-    debug: bool = False
+    debug: bool = Field(False, description="Let the command line say what it does, in detail.")
 
     @classmethod
     def settings_customise_sources(

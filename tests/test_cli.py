@@ -77,6 +77,14 @@ def test_an_import_of_nothing_says_what_to_do(environment: Context, tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
+def test_a_setting_that_cannot_be_is_named(environment: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOP_N", "many")
+    done = sleeve("status")
+    assert done.returncode == 1
+    assert "top_n" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+
+
 def test_doctor(environment: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(sleeve("doctor", "--json").stdout) == {"missing": []}
     monkeypatch.setenv("S3_BUCKET", "no-such-bucket-here")

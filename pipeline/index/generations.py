@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
 
 from pydantic import ValidationError
 
@@ -66,10 +65,6 @@ class Generations:
         manifest = self.load(uri)
         # A retry after the pointer has moved already finds its own work done.
         return self.current_id() == manifest.id or self._catalog.publish_generation(manifest.id, manifest.parent)
-
-    def image_ids(self, names: Sequence[str]) -> list[UUID]:
-        """Ids of all images in these segments."""
-        return [one for name in names for one in Segment(self.files.fetch(segment_key(name))).ids]
 
     def append(self, names: Sequence[str]) -> str | None:
         """Add stored segments to the current generation and return the URI of the new, unpublished manifest.

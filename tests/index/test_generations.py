@@ -116,7 +116,8 @@ def test_a_rebuild_drops_deleted_images_for_good(
     rebuilt = publish(generations, generations.rebuild("test"))
 
     assert rebuilt.counts.images == 3
-    kept = generations.image_ids([segment.name for segment in rebuilt.segments])
+    opened = OpenGeneration(rebuilt, generations.files)
+    kept = [opened.image_id(number) for number in range(len(opened))]
     assert kept == [pictures[0].id, pictures[2].id, pictures[3].id]
     # An append that comes late must not bring them back, nor add the others twice.
     assert generations.append([mixed, doomed]) is None
