@@ -41,9 +41,11 @@ def bring_in(context: Context, uri: str) -> dict[str, int]:
     """Import and wait until every image is searchable or in quarantine. Returns how many ended in which state."""
     source = open_source(uri, context.settings, context.catalog, context.objects)
     ids: set[UUID] = set()
-    for accepted in import_source(context, source, None, None, None):
-        ids |= accepted.images
     with progress() as bars:
+        bar = bars.add_task("importing", total=source.backlog())
+        for accepted in import_source(context, source, None, None, None):
+            ids |= accepted.images
+            bars.advance(bar, accepted.taken)
         return dict(wait_for(context, ids, bars))
 
 

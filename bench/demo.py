@@ -13,15 +13,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.acceptance import put_one_by_one
+from bench.acceptance import bring_in, put_one_by_one
 from devstack.stack import DEFAULT_STATE, Stack
-from pipeline.cli import match_table, progress, wait_for
+from pipeline.cli import match_table, progress
 from pipeline.context import Context
 from pipeline.index.evaluate import photograph
-from pipeline.ingest import import_source
 from pipeline.samples import write_covers
 from pipeline.settings import Settings
-from pipeline.sources import open_source
 
 COVERS = 300
 console = Console(stderr=True)
@@ -38,8 +36,9 @@ def main(
     try:
         context = Context(Settings.of(stack.env))
         context.catalog.prepare()
-        _import(context, images or str(_covers()))
-        good = _find_a_snapshot(context, stack.env["SLEEVE_API_URL"])
+        states = bring_in(context, images or str(_covers()))
+        console.print(f"{sum(states.values())} images: {', '.join(f'{n} {state}' for state, n in states.items())}.")
+        good = _find_a_snapshot(context)
         good = _put_and_wait(stack.env) and good
         _addresses(stack.env)
         if not once:
@@ -62,19 +61,7 @@ def _covers() -> Path:
     return folder
 
 
-def _import(context: Context, uri: str) -> None:
-    source = open_source(uri, context.settings, context.catalog, context.objects)
-    ids = set()
-    with progress() as bars:
-        bar = bars.add_task("importing", total=source.backlog())
-        for accepted in import_source(context, source, None, None, None):
-            ids |= accepted.images
-            bars.advance(bar, accepted.taken)
-        states = wait_for(context, ids, bars)
-    console.print(f"{len(ids)} images: {', '.join(f'{count} {state}' for state, count in states.items())}.")
-
-
-def _find_a_snapshot(context: Context, api: str) -> bool:
+def _find_a_snapshot(context: Context) -> bool:
     """Photograph an image of the collection (simulated), and search for it as a phone would."""
     from pipeline.features.describe import describe
     from pipeline.index.reader import Reader
