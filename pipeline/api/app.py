@@ -21,7 +21,8 @@ from pipeline.features.describe import describe
 from pipeline.health import problems
 from pipeline.images.decode import decode_gray
 from pipeline.images.probe import EXTENSIONS, MIME_TYPES, probe
-from pipeline.index.reader import Match, Reader
+from pipeline.index.opened import Match
+from pipeline.index.reader import Reader
 from pipeline.indexing import generations
 from pipeline.ingest import accept
 from pipeline.settings import Settings

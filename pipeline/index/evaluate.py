@@ -15,7 +15,7 @@ from pipeline.images.decode import decode_color, decode_gray
 from pipeline.images.probe import probe
 from pipeline.index.files import Files
 from pipeline.index.manifest import Manifest, Recall
-from pipeline.index.reader import OpenGeneration, one_thread
+from pipeline.index.opened import OpenGeneration, one_thread
 from pipeline.index.verify import score, verify
 from pipeline.samples import snapshot_jpeg
 

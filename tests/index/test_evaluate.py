@@ -2,7 +2,7 @@ import cv2
 import pytest
 
 from pipeline.features.segments import write_segment
-from pipeline.index import reader
+from pipeline.index import opened
 from pipeline.index.build import build_parts
 from pipeline.index.evaluate import evaluate, passes
 from pipeline.index.generations import Generations
@@ -37,7 +37,7 @@ def test_parts_that_hold_other_images_than_the_manifest_says_do_not_pass(
     manifest: Manifest, generations: Generations, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In a collection this small even wrong votes would bring every image to the second stage.
-    monkeypatch.setattr(reader, "VERIFIED", 1)
+    monkeypatch.setattr(opened, "VERIFIED", 1)
     stored = originals(pictures)
     folder = generations.files.folder("segments")
     turned = write_segment(folder, [(one.id, one.features) for one in pictures[::-1]])

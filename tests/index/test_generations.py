@@ -10,7 +10,7 @@ from pipeline.index import generations as module
 from pipeline.index import manifest as rules
 from pipeline.index.generations import Generations
 from pipeline.index.manifest import Manifest
-from pipeline.index.reader import OpenGeneration
+from pipeline.index.opened import OpenGeneration
 from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects
