@@ -7,6 +7,7 @@ SleeveError
 ├── BadSource           an import names something that is not there or not allowed
 ├── ObjectMissing       the object store has no such object
 ├── BrokenGeneration    files of a generation are missing or do not match their checksums
+├── IndexTooLarge       no kind of index holds the collection within the budgets
 ├── RecallTooLow        a generation finds less than the one before it; never published
 └── MissingSetting      a setting that this action needs is not set
 
@@ -44,6 +45,10 @@ class ObjectMissing(SleeveError):
 
 class BrokenGeneration(SleeveError):
     """A generation whose files are missing or differ from the manifest's checksums; never served."""
+
+
+class IndexTooLarge(SleeveError):
+    """No kind of index holds the collection within INDEX_MEMORY_MB and SEARCH_BUDGET_MS; the message has a way out."""
 
 
 class RecallTooLow(SleeveError):

@@ -6,6 +6,7 @@ loses and appends again.
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +16,18 @@ from pydantic import ValidationError
 from pipeline.errors import BrokenGeneration, ObjectMissing
 from pipeline.features.segments import Segment, SegmentInfo, segment_key, write_segment
 from pipeline.index import build
-from pipeline.index.build import EXACT_LIMIT, Part, Trained
+from pipeline.index.build import PART_LIMIT, Part, Trained
 from pipeline.index.files import Files
 from pipeline.index.manifest import Manifest, new_id, plan, total
+from pipeline.index.rules import Choice, choose
 from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects, parse_s3_uri
 
 log = logging.getLogger(__name__)
+
+# Indexing has the machine to itself: the Airflow pool has one slot.
+BUILD_THREADS = os.cpu_count() or 1
 
 
 class Generations:
@@ -83,7 +88,6 @@ class Generations:
         kept = current.parts[: len(current.parts) - len(folded)]
         again = {name for part in folded for name in part.segments}
         segments = [segment for segment in current.segments if segment.name in again] + new
-        first = sum(part.images for part in kept)
         grown = Manifest(
             id=new_id(),
             parent=current.id,
@@ -92,8 +96,9 @@ class Generations:
             reason=step.reason,
             segments=current.segments + new,
             retired=current.retired,
-            parts=kept + self._build(current.trained, segments, first, "delta"),
+            parts=kept + self._build(current.choice, current.trained, segments, kept, "delta"),
             trained=current.trained,
+            choice=current.choice,
             rebuilt=current.rebuilt,
             counts=total(current.segments + new),
             settings=self._extraction(),
@@ -113,9 +118,16 @@ class Generations:
         after = [kept for segment in before if (kept := self._without(segment)) is not None]
         remaining = {segment.name for segment in after}
         retired = [*(current.retired if current else []), *(one.name for one in before if one.name not in remaining)]
+        counts = total(after)
+        choice = choose(
+            counts.images,
+            counts.descriptors / max(counts.images, 1),
+            self._settings.index_memory_mb << 20,
+            self._settings.search_budget_ms,
+        )
         trained = None
-        if total(after).descriptors > EXACT_LIMIT:
-            trained = build.train(self._fetch(after), self.files.folder("trained"))
+        if choice.codes != "exact":
+            trained = build.train_on(choice, self._fetch(after), self.files.folder("trained"), BUILD_THREADS)
             self.files.upload(build.trained_key(trained.name))
         rebuilt = Manifest(
             id=new_id(),
@@ -125,10 +137,11 @@ class Generations:
             reason=reason,
             segments=after,
             retired=retired,
-            parts=self._build(trained, after, 0, "base"),
+            parts=self._build(choice, trained, after, [], "base"),
             trained=trained,
-            rebuilt=total(after),
-            counts=total(after),
+            choice=choice,
+            rebuilt=counts,
+            counts=counts,
             settings=self._extraction(),
         )
         return self.save(rebuilt)
@@ -148,12 +161,28 @@ class Generations:
         return kept
 
     def _build(
-        self, trained: Trained | None, segments: Sequence[SegmentInfo], first: int, role: build.Role
+        self,
+        choice: Choice,
+        trained: Trained | None,
+        segments: Sequence[SegmentInfo],
+        before: Sequence[Part],
+        role: build.Role,
     ) -> list[Part]:
+        """Parts for the segments, whose images and descriptors follow those of the parts `before`."""
         empty = self.files.fetch(build.trained_key(trained.name), trained.bytes) if trained else None
-        parts = build.build_parts(empty, self._fetch(segments), first, role, self.files.folder("parts"))
-        for part in parts:
+        first_image = sum(part.images for part in before)
+        first_descriptor = sum(part.descriptors for part in before)
+        paths = {path.stem: path for path in self._fetch(segments)}
+        spans = build.spans(list(paths.values()), choice.per_image, first_image, first_descriptor, PART_LIMIT)
+        parts = []
+        for span in spans:
+            # Large deltas become base parts: folding them again and again would cost more than it saves.
+            small = span is spans[-1] and span.descriptors <= PART_LIMIT // 2
+            own = [paths[name] for name in span.segments]
+            folder = self.files.folder("parts")
+            part = build.build_part(choice, empty, own, span, role if small else "base", folder, BUILD_THREADS)
             self.files.upload(build.part_key(part.name))
+            parts.append(part)
         return parts
 
     def _extraction(self) -> dict[str, int]:

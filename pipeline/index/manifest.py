@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import BaseModel
 
 from pipeline.features.segments import SegmentInfo
-from pipeline.index.build import EXACT_LIMIT, PART_LIMIT, Part, Trained
+from pipeline.index.build import PART_LIMIT, Part, Trained
+from pipeline.index.rules import EXACT_LIMIT, Choice
 
 MAX_DELTAS = 8
 MAX_GROWTH = 4
@@ -36,7 +37,7 @@ class Recall(BaseModel, frozen=True):
 class Manifest(BaseModel, frozen=True):
     """A generation: an immutable state of the index. Written after all files that it names."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     id: str
     """Sorts by time of creation."""
     parent: str | None
@@ -50,6 +51,8 @@ class Manifest(BaseModel, frozen=True):
     parts: list[Part]
     trained: Trained | None
     """None: exact search."""
+    choice: Choice
+    """How the descriptors are indexed, and why; made by the last rebuild."""
     rebuilt: Counts
     """How large the collection was when it was last trained and rebuilt."""
     counts: Counts

@@ -13,7 +13,7 @@ from pipeline.errors import BrokenGeneration
 from pipeline.features.segments import Segment, segment_key
 from pipeline.features.sift import Features
 from pipeline.index import search
-from pipeline.index.build import part_key
+from pipeline.index.build import open_part, open_trained, part_key, trained_key
 from pipeline.index.files import Files
 from pipeline.index.manifest import Manifest
 from pipeline.index.verify import Verified, score, verify
@@ -45,18 +45,29 @@ class OpenGeneration:
         """Fetch and open what `previous` does not have open already. Raises BrokenGeneration."""
         self.manifest = manifest
         known_segments: dict[str, Segment] = previous._segments if previous else {}
-        known_parts: dict[str, Any] = previous._parts if previous else {}
+        # Parts lean on the trained file that they were opened with.
+        same = previous is not None and previous.manifest.trained == manifest.trained
+        known_parts: dict[str, Any] = previous._parts if previous and same else {}
         new_segments = [one for one in manifest.segments if one.name not in known_segments]
         new_parts = [one for one in manifest.parts if one.name not in known_parts]
         segment_paths = files.fetch_all([(segment_key(one.name), one.bytes) for one in new_segments])
         part_paths = files.fetch_all([(part_key(one.name), one.bytes) for one in new_parts])
         segments = known_segments | {path.stem: Segment(path) for path in segment_paths}
-        parts = known_parts | {path.stem: _open_part(str(path)) for path in part_paths}
+        self._trained: Any = None
+        if manifest.trained:
+            if previous and same:
+                self._trained = previous._trained
+            else:
+                self._trained = open_trained(files.fetch(trained_key(manifest.trained.name), manifest.trained.bytes))
+        parts = known_parts | {path.stem: open_part(path, self._trained) for path in part_paths}
         self._segments: dict[str, Segment] = {one.name: segments[one.name] for one in manifest.segments}
         self._parts: dict[str, Any] = {one.name: parts[one.name] for one in manifest.parts}
         self._in_order = list(self._segments.values())
         self._starts = np.cumsum([0, *map(len, self._in_order)])
         self._counts = np.concatenate([np.empty(0, np.int64), *(np.diff(one.offsets) for one in self._in_order)])
+        # Image i owns the Faiss ids starts[i]:starts[i + 1].
+        indexed = np.minimum(self._counts, manifest.choice.per_image)
+        self._descriptor_starts = np.concatenate([[0], np.cumsum(indexed, dtype=np.int64)])
         self._check()
 
     def _check(self) -> None:
@@ -91,7 +102,7 @@ class OpenGeneration:
         if not self._parts:
             return []
         near = search.neighbours(list(self._parts.values()), query.descriptors)
-        numbers, votes = search.votes(*near, self._counts)
+        numbers, votes = search.votes(*near, self._descriptor_starts)
         # The same image may stand in two segments, when an interrupted extraction was repeated in another shard.
         candidates: dict[UUID, tuple[int, float]] = {}
         for number, total in zip(numbers[:CANDIDATES].tolist(), votes.tolist(), strict=False):
@@ -104,13 +115,6 @@ class OpenGeneration:
             if geometry and score(geometry.inliers) >= threshold:
                 matches.append(Match(image_id, score(geometry.inliers), total, geometry))
         return sorted(matches, key=lambda match: (-match.score, -match.votes))[:top_n]
-
-
-def _open_part(path: str) -> Any:
-    try:
-        return search.open_part(path)
-    except RuntimeError as error:
-        raise BrokenGeneration(f"Faiss cannot read {path}: {error}") from error
 
 
 def one_thread() -> None:

@@ -2,21 +2,17 @@
 
 A vote weighs 1 - d / d_8, with d the squared distance of the neighbour and d_8 that of the eighth: a descriptor that
 resembles everything says little. (The adaptive criterion of Jégou, Douze and Schmid, Exploiting descriptor distances
-for precise image search, 2011.) An image's votes are divided by the square root of its number of descriptors, since an
-image with many descriptors gets more votes by chance.
+for precise image search, 2011.) An image's votes are divided by the square root of its number of indexed descriptors,
+since an image with many of them gets more votes by chance.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.index.build import ROW_BITS
-
 NEIGHBOURS = 8
-LISTS_PROBED = 8
 
 
 def neighbours(parts: Sequence[Any], descriptors: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -36,27 +32,20 @@ def neighbours(parts: Sequence[Any], descriptors: NDArray[np.uint8]) -> tuple[ND
 
 
 def votes(
-    distances: NDArray[np.float32], ids: NDArray[np.int64], descriptor_counts: NDArray[np.integer[Any]]
+    distances: NDArray[np.float32], ids: NDArray[np.int64], starts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Image numbers with at least a vote, best first, and their votes.
 
-    `distances` and `ids` are as `neighbours` returns them; `descriptor_counts` (images,) is indexed by image number.
+    `distances` and `ids` are as `neighbours` returns them. Image i owns the ids starts[i]:starts[i + 1].
     """
-    images = ids >> ROW_BITS
+    images = np.searchsorted(starts, ids, side="right") - 1
     last = np.where(np.isfinite(distances), distances, 0).max(axis=1, keepdims=True)
     weights = 1 - distances / np.maximum(last, 1)
     # Repeated texture would vote many times for one image: only the nearest neighbour in each image counts.
     repeated = np.tril(images[:, :, None] == images[:, None, :], k=-1).any(axis=2)
     counted = (ids >= 0) & (weights > 0) & ~repeated
     numbers, slots = np.unique(images[counted], return_inverse=True)
-    total = np.bincount(slots, weights[counted], minlength=len(numbers)) / np.sqrt(descriptor_counts[numbers])
+    sizes = starts[numbers + 1] - starts[numbers]
+    total = np.bincount(slots, weights[counted], minlength=len(numbers)) / np.sqrt(sizes)
     order = np.lexsort((numbers, -total))
     return numbers[order], total[order]
-
-
-def open_part(path: str) -> Any:
-    """A Faiss part, mapped from disk where Faiss can, set up for searching."""
-    index = faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
-    if isinstance(index, faiss.IndexIVF):
-        index.nprobe = LISTS_PROBED
-    return index

@@ -1,8 +1,9 @@
 """Covers, described once, and an index over the test's own stores."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import cv2
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.features.segments import segment_key, write_segment
 from pipeline.features.sift import Features, extract
+from pipeline.index import rules
 from pipeline.index.generations import Generations
 from pipeline.samples import cover, snapshot
 from pipeline.settings import Settings
@@ -71,3 +73,9 @@ def add(settings: Settings, objects: Objects, catalog: Catalog, generations: Gen
         return info.name
 
     return store
+
+
+def only(monkeypatch: pytest.MonkeyPatch, codes: rules.Codes, **changes: Any) -> None:
+    """Let the table have no other kind than this one, with some columns changed."""
+    row = next(row for row in rules._TABLE if row.codes == codes)
+    monkeypatch.setattr(rules, "_TABLE", (replace(row, scan_ns=0.0, pair_us=0.0, **changes),))

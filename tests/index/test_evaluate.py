@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.features.segments import write_segment
 from pipeline.index import opened
-from pipeline.index.build import build_parts
+from pipeline.index.build import Span, build_part
 from pipeline.index.evaluate import evaluate, passes
 from pipeline.index.generations import Generations
 from pipeline.index.manifest import Manifest
@@ -41,7 +41,9 @@ def test_parts_that_hold_other_images_than_the_manifest_says_do_not_pass(
     stored = originals(pictures)
     folder = generations.files.folder("segments")
     turned = write_segment(folder, [(one.id, one.features) for one in pictures[::-1]])
-    (wrong,) = build_parts(None, [folder / f"{turned.name}.safetensors"], 0, "base", generations.files.folder("parts"))
+    span = Span.model_validate(manifest.parts[0].model_dump())
+    paths = [folder / f"{turned.name}.safetensors"]
+    wrong = build_part(manifest.choice, None, paths, span, "base", generations.files.folder("parts"), threads=1)
     broken = manifest.model_copy(update={"parts": [wrong]})
 
     good = evaluate(manifest, generations.files, stored.get, lambda one, other: False, 20, seed=0)

@@ -6,8 +6,6 @@ import pytest
 from pipeline.errors import BrokenGeneration
 from pipeline.features.segments import SegmentInfo
 from pipeline.index import build
-from pipeline.index import generations as module
-from pipeline.index import manifest as rules
 from pipeline.index.generations import Generations
 from pipeline.index.manifest import Manifest
 from pipeline.index.opened import OpenGeneration
@@ -15,7 +13,7 @@ from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects
 
-from .conftest import Add, Picture
+from .conftest import Add, Picture, only
 
 Answers = list[list[tuple[object, int, float]]]
 
@@ -56,9 +54,7 @@ def test_appending_in_pieces_answers_like_a_rebuild(
     generations: Generations, add: Add, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch, exact: bool
 ) -> None:
     if not exact:
-        monkeypatch.setattr(rules, "EXACT_LIMIT", 100)
-        monkeypatch.setattr(module, "EXACT_LIMIT", 100)
-        monkeypatch.setattr("pipeline.index.search.LISTS_PROBED", 10_000)
+        only(monkeypatch, "sq8", probes=10_000)
     append(generations, add(pictures[:12]))
     for one in pictures[12:]:
         grown = append(generations, add([one]))
@@ -181,7 +177,7 @@ def test_a_manifest_survives_its_file(generations: Generations, add: Add, pictur
 def test_training_is_on_all_segments(
     generations: Generations, add: Add, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "EXACT_LIMIT", 100)
+    only(monkeypatch, "sq8")
     monkeypatch.setattr(build, "TRAINING_ROWS_PER_LIST", 8)
     names = [add(pictures[:8]), add(pictures[8:16])]
     segments = [SegmentInfo.model_validate(one) for one in append(generations, *names).segments]

@@ -1,9 +1,10 @@
 from datetime import UTC, datetime
 
 from pipeline.features.segments import SegmentInfo
-from pipeline.index.build import EXACT_LIMIT, PART_LIMIT, Part, Role, Trained
+from pipeline.index.build import PART_LIMIT, Part, Role, Trained
 from pipeline.index.evaluate import passes
 from pipeline.index.manifest import Counts, Manifest, Recall, new_id, plan
+from pipeline.index.rules import EXACT_LIMIT, choose
 
 
 def segment(images: int, descriptors: int) -> SegmentInfo:
@@ -11,7 +12,8 @@ def segment(images: int, descriptors: int) -> SegmentInfo:
 
 
 def part(role: Role) -> Part:
-    return Part(name="p", bytes=1, role=role, first_image=0, images=1, descriptors=1, segments=[])
+    place = {"first_image": 0, "images": 1, "first_descriptor": 0, "descriptors": 1, "segments": []}
+    return Part(name="p", bytes=1, role=role, error=0.0, list_sizes="", **place)
 
 
 def manifest(images: int, descriptors: int, rebuilt: Counts, deltas: int = 0, trained: bool = True) -> Manifest:
@@ -23,7 +25,8 @@ def manifest(images: int, descriptors: int, rebuilt: Counts, deltas: int = 0, tr
         reason="",
         segments=[segment(images, descriptors)],
         parts=[part("base"), *[part("delta")] * deltas],
-        trained=Trained(name="t", bytes=1, lists=1) if trained else None,
+        trained=Trained(name="t", bytes=1, lists=1, error=1.0, imbalance=1.0) if trained else None,
+        choice=choose(images, descriptors / images, 1 << 40, 1e9),
         rebuilt=rebuilt,
         counts=Counts(images=images, descriptors=descriptors),
         settings={},
