@@ -7,14 +7,17 @@ it may start from, so that a task that runs twice, or late, changes nothing.
 Query shapes and their indexes: see INDEXES.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Literal
-from uuid import UUID, uuid5
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NamedTuple
+from uuid import UUID, uuid4, uuid5
 
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
-from pymongo import ASCENDING, MongoClient, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, DESCENDING, MongoClient, UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
@@ -23,6 +26,8 @@ from pipeline.settings import Settings
 
 Status = Literal["pending", "collected", "featured", "indexed", "quarantined", "deleted"]
 Document = dict[str, Any]
+Group = tuple[UUID | None, int | None]
+"""Which group of near-duplicates an image is in, and the group's size if it is named by this image."""
 STATUSES: tuple[Status, ...] = ("pending", "collected", "featured", "indexed", "quarantined", "deleted")
 # Images that a run still has to do something for.
 WAITING = ("pending", "collected", "featured")
@@ -31,11 +36,45 @@ INDEXES: dict[str, list[tuple[str, int]]] = {
     "status_id": [("status", ASCENDING), ("_id", ASCENDING)],  # waiting images, pages by status
     "sha256": [("sha256", ASCENDING)],
     "duplicate_of": [("duplicate_of", ASCENDING)],  # duplicates that wait for their original
-    "owner": [("owner", ASCENDING)],
-    "labels": [("labels", ASCENDING)],
+    "created_at": [("created_at", ASCENDING)],  # filters of a search; the next two as well
+    "owner_created_at": [("owner", ASCENDING), ("created_at", ASCENDING)],
+    "labels_created_at": [("labels", ASCENDING), ("created_at", ASCENDING)],
+    "compared": [("compared", ASCENDING), ("_id", ASCENDING)],  # images that were not searched for near-duplicates yet
+    "group": [("group", ASCENDING)],  # members of a group of near-duplicates
+    "group_size": [("group_size", DESCENDING), ("_id", ASCENDING)],  # pages of groups, largest first
 }
 CHUNK = 1000
+HISTORY = 200
+# Of a reader that does not say for so long that it is there, nothing is kept.
+LEASE = timedelta(minutes=5)
 DUPLICATE_KEY = 11000
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which images may be answers of a search. What is None lets everything through."""
+
+    label: str | None = None
+    owner: str | None = None
+    since: datetime | None = None
+    """Created then or later."""
+    until: datetime | None = None
+    """Created before then."""
+
+    def query(self) -> Document:
+        """The living images that pass: an equality on label or owner, a range of created_at, each with its index."""
+        wanted: Document = {"status": {"$ne": "deleted"}}
+        if self.label is not None:
+            wanted["labels"] = self.label
+        if self.owner is not None:
+            wanted["owner"] = self.owner
+        created = {"$gte": self.since, "$lt": self.until}
+        if created := {operator: moment for operator, moment in created.items() if moment is not None}:
+            wanted["created_at"] = created
+        return wanted
+
+
+EVERYTHING = Filter()
 
 
 class Catalog:
@@ -55,11 +94,13 @@ class Catalog:
         self._contents: Collection[Document] = self.database["contents"]
         self._keys: Collection[Document] = self.database["keys"]
         self._pointers: Collection[Document] = self.database["pointers"]
+        self._pairs: Collection[Document] = self.database["near_duplicates"]
 
     def prepare(self) -> None:
         """Create the indexes; safe to call at any time, by any number of processes."""
         for name, keys in INDEXES.items():
             self.images.create_index(keys, name=name, unique=name == "bucket_key_version")
+        self._pairs.create_index("images", name="images")
 
     def ping(self) -> None:
         """Raise when the server cannot be reached."""
@@ -217,9 +258,9 @@ class Catalog:
     def indexed(self, segments: Sequence[str]) -> int:
         """Note that the current generation holds the images of these segments. Returns how many are new to it."""
         query = {"status": "featured", "segment": {"$in": list(segments)}}
-        return self.images.update_many(
-            query, {"$set": {"status": "indexed", "updated_at": datetime.now(UTC)}}
-        ).matched_count
+        # What comes into the index, for the first time or again, is looked at for near-duplicates.
+        fields = {"status": "indexed", "compared": False, "updated_at": datetime.now(UTC)}
+        return self.images.update_many(query, {"$set": fields}).matched_count
 
     def settle_duplicates(self) -> None:
         """Duplicates share the fate of their original once that is known, and start over where it is gone."""
@@ -259,9 +300,26 @@ class Catalog:
                 documents[document["_id"]] = document
         return documents
 
-    def alive(self, ids: Sequence[UUID]) -> set[UUID]:
-        """Those of the ids that are not deleted: a deletion counts from the next query on."""
-        return {one for one, document in self.find(ids, ["status"]).items() if document["status"] != "deleted"}
+    def alive(self, ids: Sequence[UUID], wanted: Filter = EVERYTHING) -> set[UUID]:
+        """Those of the ids that are not deleted and pass the filter: a deletion counts from the next query on."""
+        found: set[UUID] = set()
+        for chunk in _chunks(ids):
+            query = {"_id": {"$in": list(chunk)}, **wanted.query()}
+            found.update(document["_id"] for document in self.images.find(query, {"_id": 1}))
+        return found
+
+    def matching(self, wanted: Filter) -> dict[UUID, UUID]:
+        """Images that are not deleted and pass the filter, by the image whose features they share: themselves, or the
+        original of an exact copy. A copy answers for an original that does not pass."""
+        answers: dict[UUID, UUID] = {}
+        for document in self.images.find(wanted.query(), {"duplicate_of": 1}):
+            one, original = document["_id"], document.get("duplicate_of")
+            if original is None:
+                answers[one] = one
+            else:
+                # Any copy will do; the smallest id, so that the same search has the same answer.
+                answers[original] = min(one, answers.get(original, one), key=lambda image: (image != original, image))
+        return answers
 
     def counts(self) -> dict[str, int]:
         """Number of images by status."""
@@ -275,28 +333,169 @@ class Catalog:
         """Images that were put aside, with their reasons."""
         return list(self.images.find({"status": "quarantined"}).sort("_id", ASCENDING).limit(limit))
 
+    # Near-duplicates: pairs that were found, and the groups that follow from them
+    #
+    # An image of a group names it in `group`: the smallest id in it. That image also says how many they are, in
+    # `group_size`. Pairs are the evidence; groups are derived from them and may be derived again at any time.
+
+    def to_compare(self, first: UUID, last: UUID) -> list[UUID]:
+        """Indexed images that were not searched for near-duplicates yet, with ids from `first` to `last`."""
+        query = {"compared": {"$ne": True}, "_id": {"$gte": first, "$lte": last}, "status": "indexed"}
+        return [one["_id"] for one in self.images.find({**query, "duplicate_of": None}, {"_id": 1}).sort("_id")]
+
+    def compared(self, pairs: Iterable[Document], ids: Sequence[UUID]) -> None:
+        """Store the pairs that were found for these images, then note that they need not be searched for again.
+
+        A pair is {"images": [smaller id, larger id], "score", "inliers", "mirrored"}.
+        """
+        updates = []
+        for pair in pairs:
+            one, other = pair["images"]
+            updates.append(UpdateOne({"_id": f"{one}:{other}"}, {"$set": pair}, upsert=True))
+        for chunk in _chunks(updates):
+            self._pairs.bulk_write(list(chunk), ordered=False)
+        self._update([({"_id": one}, {"compared": True}) for one in ids])
+
+    def compare_again(self) -> None:
+        """Forget all pairs, so that every image is searched for again and every group is derived anew."""
+        # The marks last: killed before, the next pass must not believe that there is nothing to do.
+        self._pairs.delete_many({})
+        self.images.update_many({"compared": True}, {"$set": {"compared": False}})
+
+    def pairs(self, ids: Iterable[UUID] | None = None) -> Iterator[Document]:
+        """Pairs that were found; with `ids`, those that one of these images is in."""
+        if ids is None:
+            yield from self._pairs.find()
+            return
+        for chunk in _chunks(list(ids)):
+            yield from self._pairs.find({"images": {"$in": list(chunk)}})
+
+    def drop_pairs(self, pairs: Iterable[Document]) -> None:
+        """Forget pairs, by their documents."""
+        for chunk in _chunks([pair["_id"] for pair in pairs]):
+            self._pairs.delete_many({"_id": {"$in": list(chunk)}})
+
+    def exact_copies(self) -> dict[UUID, UUID]:
+        """Indexed images that have the same bytes as an earlier one, and that one."""
+        found = self.images.find({"duplicate_of": {"$gt": UUID(int=0)}, "status": "indexed"}, {"duplicate_of": 1})
+        return {one["_id"]: one["duplicate_of"] for one in found}
+
+    def grouped(self) -> dict[UUID, Group]:
+        """Group of each image that is in one; and its size, where the image is the one that the group is named by."""
+        found = self.images.find({"group": {"$gt": UUID(int=0)}}, {"group": 1, "group_size": 1})
+        return {one["_id"]: (one["group"], one.get("group_size")) for one in found}
+
+    def set_groups(self, changes: Mapping[UUID, tuple[Group, Group]]) -> None:
+        """For {image: (before, after)}: move images from a group to another one, if they still are where they were."""
+        names = ("group", "group_size")
+        rows = []
+        for one, (before, after) in changes.items():
+            still = dict(zip(names, before, strict=True))
+            rows.append(({"_id": one, **still}, dict(zip(names, after, strict=True))))
+        self._update(rows)
+
+    def groups(self, limit: int, after: tuple[int, UUID] | None = None) -> list[tuple[int, UUID]]:
+        """A page of groups, largest first: their sizes and ids. `after` is the last of the page before."""
+        if after is None:
+            query: Document = {"group_size": {"$gt": 0}}
+        else:
+            size, last = after
+            same, smaller = {"group_size": size, "_id": {"$gt": last}}, {"group_size": {"$gt": 0, "$lt": size}}
+            query = {"$or": [same, smaller]}
+        order = [("group_size", DESCENDING), ("_id", ASCENDING)]
+        found = self.images.find(query, {"group_size": 1}).sort(order).limit(limit)
+        return [(one["group_size"], one["_id"]) for one in found]
+
+    def members(self, groups: Sequence[UUID]) -> list[Document]:
+        """Living images of these groups, in the order of their ids."""
+        query = {"group": {"$in": list(groups)}, "status": {"$ne": "deleted"}}
+        return list(self.images.find(query).sort("_id", ASCENDING))
+
+    def _update(self, rows: Sequence[tuple[Document, Document]]) -> None:
+        """Set fields of single images, as (which, fields)."""
+        for chunk in _chunks(rows):
+            self.images.bulk_write([UpdateOne(which, {"$set": fields}) for which, fields in chunk], ordered=False)
+
     # Pointers: small facts that change by one atomic write
 
     def current_generation(self) -> str | None:
         """Id of the generation that searches use."""
+        return self.published().current
+
+    def published(self) -> "Published":
+        """Which generation searches use, and which were before."""
         pointer = self._pointers.find_one({"_id": "generation"})
-        return pointer["current"] if pointer else None
+        return (
+            Published(**{name: pointer[name] for name in Published._fields if name in pointer})
+            if pointer
+            else Published()
+        )
 
     def publish_generation(self, new: str, expected: str | None) -> bool:
-        """Make `new` current if `expected` still is; False when somebody else published first."""
+        """Make `new` current if `expected` still is; False when somebody else published first, or it was rolled back."""
         now = datetime.now(UTC)
         if expected is None:
+            pointer = {"_id": "generation", "current": new, "history": [new], "rolled_back": [], "updated_at": now}
             try:
-                self._pointers.insert_one({"_id": "generation", "current": new, "updated_at": now})
+                self._pointers.insert_one(pointer)
             except DuplicateKeyError:
                 return False
             return True
-        moved = self._pointers.find_one_and_update(
-            {"_id": "generation", "current": expected},
-            {"$set": {"current": new, "updated_at": now}},
-            return_document=ReturnDocument.AFTER,
+        return self._point({"current": expected, "rolled_back": {"$ne": new}}, new, now, {})
+
+    def roll_back_generation(self, to: str, seen: "Published") -> bool:
+        """Make an earlier generation current if nothing was published since `seen`; False otherwise.
+
+        Those that were published after it never become current again by themselves.
+        """
+        over = {"$addToSet": {"rolled_back": {"$each": seen.after(to)}}}
+        return self._point({"current": seen.current}, to, datetime.now(UTC), over)
+
+    def _point(self, expected: Document, new: str, now: datetime, more: Document) -> bool:
+        change = {
+            "$set": {"current": new, "updated_at": now},
+            "$push": {"history": {"$each": [new], "$slice": -HISTORY}},
+        }
+        return self._pointers.find_one_and_update({"_id": "generation", **expected}, {**change, **more}) is not None
+
+    @contextmanager
+    def lease(self, generations: Sequence[str]) -> Iterator[str]:
+        """Keep generations from being removed meanwhile, for at most LEASE. Yields the name of the lease."""
+        name = f"lease:{uuid4()}"
+        self.renew_lease(name, generations)
+        try:
+            yield name
+        finally:
+            self.end_lease(name)
+
+    def renew_lease(self, name: str, generations: Sequence[str]) -> None:
+        """Keep generations, and no others, from being removed, for LEASE from now."""
+        fields = {"generations": list(generations), "until": datetime.now(UTC) + LEASE}
+        self._pointers.update_one({"_id": name}, {"$set": fields}, upsert=True)
+
+    def end_lease(self, name: str) -> None:
+        self._pointers.delete_one({"_id": name})
+
+    def leases(self) -> Counter[str]:
+        """How many leases each generation has."""
+        self._pointers.delete_many({"until": {"$lt": datetime.now(UTC)}})
+        return Counter(
+            one for lease in self._pointers.find({"until": {"$exists": True}}) for one in lease["generations"]
         )
-        return moved is not None
+
+    def indexed_without(self, held: Set[UUID]) -> dict[str | None, list[UUID]]:
+        """Indexed images with descriptors of their own other than `held`, by segment."""
+        found: dict[str | None, list[UUID]] = {}
+        for document in self.images.find({"status": "indexed", "duplicate_of": None}, {"segment": 1}):
+            if document["_id"] not in held:
+                found.setdefault(document["segment"], []).append(document["_id"])
+        return found
+
+    def unindex(self, ids: Sequence[UUID], status: Literal["featured", "pending"]) -> None:
+        """The current generation does not hold these images any more: append them again, or start over."""
+        self._move(
+            ids, ["indexed"], {"status": status} if status == "featured" else {"status": status, "segment": None}
+        )
 
     def watermark(self, source: str) -> str:
         """How far an import of `source` has come; empty at the start of a pass."""
@@ -319,6 +518,20 @@ class Catalog:
             updates = [UpdateOne({"_id": one, "status": status}, change) for one in chunk for status in start]
             moved += self.images.bulk_write(updates).matched_count
         return moved
+
+
+class Published(NamedTuple):
+    """What the pointer says."""
+
+    current: str | None = None
+    history: Sequence[str] = ()
+    """Generations in the order in which they became current, the current one last; the newest HISTORY of them."""
+    rolled_back: Sequence[str] = ()
+
+    def after(self, generation: str) -> list[str]:
+        """Those that became current after `generation` last did."""
+        times = [number for number, one in enumerate(self.history) if one == generation]
+        return [one for one in self.history[times[-1] + 1 if times else 0 :] if one != generation]
 
 
 def _new_document(one: UUID, events: list[ImageEvent]) -> Document:

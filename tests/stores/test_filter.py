@@ -1,0 +1,68 @@
+"""Filters of a search, against the same rules spelled out over all documents."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from uuid import UUID
+
+import pytest
+
+from pipeline.events import ImageEvent, image_id
+from pipeline.stores.catalog import Catalog, Document, Filter
+
+START = datetime(2024, 5, 1, tzinfo=UTC)
+LABELS, OWNERS = ("jazz", "soul", "folk"), ("ann", "bob", None)
+
+
+@pytest.fixture
+def documents(catalog: Catalog) -> list[Document]:
+    """60 images with labels, owners, times and states drawn at random; some are exact copies of others."""
+    chance = random.Random(7)
+    events = [ImageEvent("images", str(number), etag="e") for number in range(60)]
+    catalog.register(events)
+    ids = [image_id(event.bucket, event.key, "e") for event in events]
+    for number, one in enumerate(ids):
+        fields = {
+            "labels": chance.sample(LABELS, chance.randint(0, 2)),
+            "owner": chance.choice(OWNERS),
+            "created_at": START + timedelta(hours=chance.randint(0, 24 * 10)),
+            "status": chance.choice(["indexed", "indexed", "indexed", "quarantined", "deleted"]),
+            "duplicate_of": ids[chance.randrange(20)] if number >= 40 else None,
+        }
+        catalog.images.update_one({"_id": one}, {"$set": fields})
+    return list(catalog.images.find())
+
+
+def passes(document: Document, wanted: Filter) -> bool:
+    return (
+        document["status"] != "deleted"
+        and (wanted.label is None or wanted.label in document["labels"])
+        and (wanted.owner is None or wanted.owner == document["owner"])
+        and (wanted.since is None or document["created_at"] >= wanted.since)
+        and (wanted.until is None or document["created_at"] < wanted.until)
+    )
+
+
+def test_exactly_those_that_pass(catalog: Catalog, documents: list[Document]) -> None:
+    every = [document["_id"] for document in documents]
+    moments = [None, START, START + timedelta(days=3), documents[5]["created_at"], START + timedelta(days=11)]
+    seen = 0
+    for label, owner, since, until in product((*LABELS, "none", None), (*OWNERS, "eve"), moments, moments):
+        wanted = Filter(label, owner, since, until)
+        expected = {document["_id"] for document in documents if passes(document, wanted)}
+        assert catalog.alive(every, wanted) == expected
+        assert set(catalog.matching(wanted).values()) <= expected
+        by_content = {document["duplicate_of"] or document["_id"] for document in documents if passes(document, wanted)}
+        assert catalog.matching(wanted).keys() == by_content
+        seen += len(expected)
+    assert seen > 1000
+
+
+def test_a_copy_answers_for_an_original_that_does_not_pass(catalog: Catalog) -> None:
+    catalog.register([ImageEvent("i", key, etag="e", owner=owner) for key, owner in (("a", "ann"), ("b", "bob"))])
+    original, copy = (image_id("i", key, "e") for key in ("a", "b"))
+    catalog.images.update_one({"_id": copy}, {"$set": {"duplicate_of": original}})
+    assert catalog.matching(Filter(owner="bob")) == {original: copy}
+    assert catalog.matching(Filter(owner="ann")) == {original: original}
+    assert catalog.matching(Filter()) == {original: original}
+    assert catalog.alive([UUID(int=1)], Filter()) == set()
