@@ -42,6 +42,9 @@ ERROR_STRIDE = 16
 GRAPH_LINKS = 32
 GRAPH_BUILD_EFFORT = 40
 GRAPH_SEARCH_EFFORT = 32
+# Of 32,768 lists this finds the nearest for 97 % of the descriptors that are added, and one hardly farther for the
+# others (0.6 % in the mean), in less than half the time.
+GRAPH_ADD_EFFORT = 8
 
 Role = Literal["base", "delta"]
 
@@ -138,6 +141,7 @@ def add(index: Any, blocks: Iterable[NDArray[np.uint8]], first_descriptor: int) 
     Returns how many, and their mean squared distance to the centroids of their lists (0 for exact search).
     """
     added, errors = 0, []
+    _walk_graph(index, GRAPH_ADD_EFFORT)
     for block in blocks:
         rows = block.astype(np.float32)
         start = first_descriptor + added
@@ -145,7 +149,15 @@ def add(index: Any, blocks: Iterable[NDArray[np.uint8]], first_descriptor: int) 
         added += len(rows)
         if isinstance(index, faiss.IndexIVF):
             errors.append(index.quantizer.search(rows[::ERROR_STRIDE], 1)[0].ravel())
+    _walk_graph(index, GRAPH_SEARCH_EFFORT)
     return added, float(np.concatenate(errors).mean()) if errors else 0.0
+
+
+def _walk_graph(index: Any, effort: int) -> None:
+    """How hard to look for the nearest lists from now on, where a graph finds them."""
+    quantizer = faiss.downcast_index(index.quantizer) if isinstance(index, faiss.IndexIVF) else None
+    if isinstance(quantizer, faiss.IndexHNSW):
+        quantizer.hnsw.efSearch = effort
 
 
 def list_sizes(index: Any) -> NDArray[np.uint32]:
@@ -185,8 +197,16 @@ def train_on(choice: Choice, segments: Sequence[Path], folder: Path, threads: in
     The same segments give the same bytes while the lists are found one after another; a graph of them is built by
     several threads, and differs from run to run.
     """
-    wanted = choice.lists * TRAINING_ROWS_PER_LIST
-    sample = _sample(segments, wanted + HELD_OUT)
+    return train_on_sample(choice, _sample(segments, sample_size(choice)), folder, threads)
+
+
+def sample_size(choice: Choice) -> int:
+    """How many descriptors are wanted to train on."""
+    return choice.lists * TRAINING_ROWS_PER_LIST + HELD_OUT
+
+
+def train_on_sample(choice: Choice, sample: NDArray[np.uint8], folder: Path, threads: int) -> Trained:
+    """Train the chosen inverted file on `sample`, (n, 128) in random order, and write it."""
     held_out = min(HELD_OUT, len(sample) // 10)
     index = train(choice, sample[held_out:], threads)
     faiss.omp_set_num_threads(threads)
@@ -261,7 +281,7 @@ def build_part(
     index = open_trained(trained) if trained else train(choice, np.empty((0, DIMENSIONS), np.uint8), threads)
     faiss.omp_set_num_threads(threads)
     _, error = add(index, _blocks(segments, choice.per_image), span.first_descriptor)
-    return _write_part(index, span, role, error, folder)
+    return write_part(index, span, role, error, folder)
 
 
 def _blocks(segments: Sequence[Path], per_image: int) -> Iterator[NDArray[np.uint8]]:
@@ -292,10 +312,11 @@ def merge(trained: Path | None, parts: Sequence[Part], paths: Sequence[Path], fo
         segments=[name for part in parts for name in part.segments],
     )
     error = float(np.average([part.error for part in parts], weights=[max(part.descriptors, 1) for part in parts]))
-    return _write_part(joined, span, "base", error, folder)
+    return write_part(joined, span, "base", error, folder)
 
 
-def _write_part(index: Any, span: Span, role: Role, error: float, folder: Path) -> Part:
+def write_part(index: Any, span: Span, role: Role, error: float, folder: Path) -> Part:
+    """Write an index with the descriptors of a span. Raises BrokenGeneration if it has not as many."""
     if index.ntotal != span.descriptors:
         raise BrokenGeneration(
             f"the part of {span.segments[:1]} has {index.ntotal} descriptors, not {span.descriptors}"
