@@ -3,7 +3,7 @@
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, TriggerRule, task_group
 
-from operators.index import AppendOperator, EvaluateOperator, PublishOperator
+from operators.index import AppendOperator, EvaluateOperator, PruneOperator, PublishOperator
 from operators.ingest import CollectOperator, DrainOperator, ExtractOperator
 from wiring import CATALOG, COMPUTE_POOL, DEFAULT_ARGS, INDEX, INDEX_POOL, INGEST_BELL, SEGMENTS
 
@@ -30,7 +30,8 @@ with DAG(
     append = AppendOperator(task_id="append", pool=INDEX_POOL, trigger_rule=TriggerRule.ALL_DONE, inlets=[SEGMENTS])
     evaluate = EvaluateOperator(task_id="evaluate", pool=INDEX_POOL, generation=append.output)
     publish = PublishOperator(task_id="publish", pool=INDEX_POOL, generation=append.output, outlets=[INDEX])
+    prune = PruneOperator(task_id="prune", pool=INDEX_POOL)
     # But the run must not look well either.
     complete = EmptyOperator(task_id="all_shards_done", trigger_rule=TriggerRule.NONE_FAILED)
     shards >> [append, complete]
-    append >> evaluate >> publish
+    append >> evaluate >> publish >> prune

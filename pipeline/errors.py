@@ -7,6 +7,7 @@ SleeveError
 ├── BadSource           an import names something that is not there or not allowed
 ├── ObjectMissing       the object store has no such object
 ├── BrokenGeneration    files of a generation are missing or do not match their checksums
+├── CannotRollBack      there is no such generation to go back to
 ├── IndexTooLarge       no kind of index holds the collection within the budgets
 ├── RecallTooLow        a generation finds less than the one before it; never published
 └── MissingSetting      a setting that this action needs is not set
@@ -45,6 +46,10 @@ class ObjectMissing(SleeveError):
 
 class BrokenGeneration(SleeveError):
     """A generation whose files are missing or differ from the manifest's checksums; never served."""
+
+
+class CannotRollBack(SleeveError):
+    """The generation to go back to is not kept, or was never published; the message says what to do."""
 
 
 class IndexTooLarge(SleeveError):

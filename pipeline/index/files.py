@@ -2,7 +2,8 @@
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from pipeline.errors import BrokenGeneration, ObjectMissing
 from pipeline.stores.objects import Objects
 
 DOWNLOADS_AT_ONCE = 8
+# A file that is younger, in seconds, may be on its way up.
+BEING_WRITTEN = 600
 
 
 class Files:
@@ -30,14 +33,16 @@ class Files:
             self._objects.upload(self._bucket, key, self._cache / key)
 
     def fetch(self, key: str, size: int | None = None) -> Path:
-        """The local copy of ``kind/<SHA-256>.suffix``, downloaded and checked if it is not here yet.
+        """The local copy of ``kind/<SHA-256>.suffix``, downloaded if it is not here yet. Raises BrokenGeneration.
 
-        Raises BrokenGeneration if the object is missing or its bytes do not match its name. `size` in bytes, where
-        known, also catches a copy that the local disk has cut short.
+        `size` in bytes, where known, catches a copy that the local disk has cut short.
         """
         path = self._cache / key
-        if path.exists() and size in (None, path.stat().st_size):
-            return path
+        return path if path.exists() and size in (None, path.stat().st_size) else self.download(key)
+
+    def download(self, key: str) -> Path:
+        """A fresh local copy. Raises BrokenGeneration if the object is missing or its bytes do not match its name."""
+        path = self._cache / key
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
             partial = Path(folder) / path.name
@@ -56,3 +61,18 @@ class Files:
         """`fetch`, several at once; paths in the order of the keys."""
         with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
             return list(pool.map(lambda one: self.fetch(*one), keys_and_sizes))
+
+    def remove(self, key: str) -> None:
+        """Delete a file from the store and from this disk. A process that has it open goes on reading it."""
+        self._objects.delete(self._bucket, key)
+        (self._cache / key).unlink(missing_ok=True)
+
+    def clean(self, wanted: Collection[str]) -> None:
+        """Drop from this disk what the store does not hold any more: deleted pictures must not live on in a cache."""
+        before = time.time() - BEING_WRITTEN
+        for path in self._cache.glob("*/*"):
+            key = path.relative_to(self._cache).as_posix()
+            if key in wanted or not path.is_file() or path.stat().st_mtime > before:
+                continue
+            if not self._objects.exists(self._bucket, key):
+                path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a generation is made of, and when growing it means starting over."""
+"""What a generation is made of."""
 
 import secrets
 from collections.abc import Sequence
@@ -7,12 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from pipeline.features.segments import SegmentInfo
-from pipeline.index.build import PART_LIMIT, Part, Trained
-from pipeline.index.rules import EXACT_LIMIT, Choice
-
-MAX_DELTAS = 8
-MAX_GROWTH = 4
+from pipeline.features.segments import SegmentInfo, segment_key
+from pipeline.index.build import Part, Trained, part_key, trained_key
+from pipeline.index.rules import Choice
 
 Kind = Literal["append", "rebuild"]
 
@@ -44,10 +41,16 @@ class Manifest(BaseModel, frozen=True):
     created_at: datetime
     kind: Kind
     reason: str
+    base: str
+    """The rebuild that it grew from, by appends; its own id if it is one."""
+    replaces: str | None = None
+    """Of a rebuild: the base of the generation that it was planned from."""
     segments: list[SegmentInfo]
     """In the order in which their images are numbered."""
     retired: list[str] = []
     """Segments whose living images were copied to others. Named here so that a late retry does not add them again."""
+    purged: list[str] = []
+    """Those of them that hold images which were deleted: no generation that still names them may be kept."""
     parts: list[Part]
     trained: Trained | None
     """None: exact search."""
@@ -60,6 +63,12 @@ class Manifest(BaseModel, frozen=True):
     recall: Recall | None = None
     """None until it was evaluated."""
 
+    def files(self) -> dict[str, int]:
+        """Key in the sleeve bucket and size in bytes of every file."""
+        trained = {trained_key(self.trained.name): self.trained.bytes} if self.trained else {}
+        parts = {part_key(part.name): part.bytes for part in self.parts}
+        return {segment_key(one.name): one.bytes for one in self.segments} | trained | parts
+
     def knows(self, name: str) -> bool:
         """Whether the images of this segment are in the generation, or were dropped from it."""
         return name in self.retired or any(segment.name == name for segment in self.segments)
@@ -67,15 +76,6 @@ class Manifest(BaseModel, frozen=True):
     def deltas(self) -> list[Part]:
         """Small parts, which the next fold takes together; they always lie behind the base parts."""
         return [part for part in self.parts if part.role == "delta"]
-
-
-class Plan(BaseModel, frozen=True):
-    """How to grow a generation."""
-
-    kind: Kind
-    reason: str
-    fold: bool = False
-    """Whether to fold all deltas and the new segments into one."""
 
 
 def new_id() -> str:
@@ -88,26 +88,3 @@ def total(segments: Sequence[SegmentInfo]) -> Counts:
         images=sum(segment.images for segment in segments),
         descriptors=sum(segment.descriptors for segment in segments),
     )
-
-
-def plan(current: Manifest | None, new: Sequence[SegmentInfo], retraining_interval: int) -> Plan:
-    """Append the new segments, or rebuild? The reason goes into the manifest."""
-    if current is None:
-        return Plan(kind="rebuild", reason="first generation")
-    added = total(new)
-    images = current.counts.images + added.images
-    descriptors = current.counts.descriptors + added.descriptors
-    since = images - current.rebuilt.images
-    if since >= retraining_interval:
-        reason = f"{since} images since the last rebuild, RETRAINING_INTERVAL is {retraining_interval}"
-        return Plan(kind="rebuild", reason=reason)
-    if current.trained is None and descriptors > EXACT_LIMIT:
-        return Plan(kind="rebuild", reason=f"{descriptors} descriptors are too many for exact search ({EXACT_LIMIT})")
-    if current.trained is not None and descriptors > MAX_GROWTH * current.rebuilt.descriptors:
-        reason = f"{descriptors} descriptors, trained when there were {current.rebuilt.descriptors}"
-        return Plan(kind="rebuild", reason=reason)
-    deltas = len(current.deltas())
-    # A large part takes the small ones before it along, so that base parts always come first.
-    if deltas >= MAX_DELTAS or (deltas and added.descriptors > PART_LIMIT // 2):
-        return Plan(kind="append", reason=f"{added.images} images, folded with {deltas} earlier appends", fold=True)
-    return Plan(kind="append", reason=f"{added.images} images")

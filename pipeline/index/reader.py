@@ -4,7 +4,9 @@ import logging
 import os
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from pipeline.index.opened import Alive, Match, OpenGeneration, one_thread
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
+# How often the lease is renewed, which lasts five minutes, and the disk cleaned of what the store has dropped.
+RENEW_SECONDS = 60.0
 
 
 class Reader:
@@ -34,6 +38,8 @@ class Reader:
         self._stopped = threading.Event()
         self._poll: threading.Thread | None = None
         self._workers = ThreadPoolExecutor(os.cpu_count() or 1, "search", initializer=one_thread)
+        self._lease = f"lease:{uuid4()}"
+        self._renewed_at = 0.0
         self.last_error: str | None = None
         """Why the newest generation is not the one that is served; None while it is."""
 
@@ -62,6 +68,7 @@ class Reader:
         if self._poll:
             self._poll.join()
         self._workers.shutdown()
+        self._generations.catalog.end_lease(self._lease)
 
     def _follow(self) -> None:
         # Jitter, so that replicas that were started together do not ask together.
@@ -73,6 +80,7 @@ class Reader:
         with self._refreshing:
             try:
                 changed = self._swap()
+                self._renew()
             except Exception as error:  # whatever is wrong with the new generation or the servers, go on answering
                 reason = f"{type(error).__name__}: {error}"
                 if reason != self.last_error:
@@ -86,6 +94,8 @@ class Reader:
         current = self._generations.current_id()
         if current is None or (self._open and self._open.manifest.id == current):
             return False
+        # Both, so that neither is removed while the one is opened and the other still answers.
+        self._hold([current, *([self._open.manifest.id] if self._open else [])])
         manifest = self._generations.load(self._generations.uri(current))
         opened = OpenGeneration(manifest, self._generations.files, self._open)
         if len(opened):
@@ -93,8 +103,19 @@ class Reader:
             self._workers.submit(opened.search, opened.features(0), 1, 0.0).result()
         # Queries that run hold on to the old one; it is freed with the last of them.
         self._open = opened
+        self._hold([current])
         log.info("serving generation %s: %d images", manifest.id, len(opened))
         return True
+
+    def _hold(self, generations: list[str]) -> None:
+        self._generations.catalog.renew_lease(self._lease, generations)
+        self._renewed_at = time.monotonic()
+
+    def _renew(self) -> None:
+        opened = self._open
+        if opened and time.monotonic() - self._renewed_at >= RENEW_SECONDS:
+            self._hold([opened.manifest.id])
+            self._generations.files.clean(opened.manifest.files())
 
     def search(
         self, query: NDArray[np.uint8] | Features, top_n: int, threshold: float, alive: Alive | None = None

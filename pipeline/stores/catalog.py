@@ -432,7 +432,7 @@ class Catalog:
         )
 
     def publish_generation(self, new: str, expected: str | None) -> bool:
-        """Make `new` current if `expected` still is; False when somebody else published first, or it was rolled back."""
+        """Make `new` current if `expected` still is, and `new` was not rolled back; False otherwise."""
         now = datetime.now(UTC)
         if expected is None:
             pointer = {"_id": "generation", "current": new, "history": [new], "rolled_back": [], "updated_at": now}
@@ -443,13 +443,14 @@ class Catalog:
             return True
         return self._point({"current": expected, "rolled_back": {"$ne": new}}, new, now, {})
 
-    def roll_back_generation(self, to: str, seen: "Published") -> bool:
+    def roll_back_generation(self, to: str, seen: "Published", over: Sequence[str]) -> bool:
         """Make an earlier generation current if nothing was published since `seen`; False otherwise.
 
-        Those that were published after it never become current again by themselves.
+        What is gone back `over` can never be published again.
         """
-        over = {"$addToSet": {"rolled_back": {"$each": seen.after(to)}}}
-        return self._point({"current": seen.current}, to, datetime.now(UTC), over)
+        return self._point(
+            {"current": seen.current}, to, datetime.now(UTC), {"$addToSet": {"rolled_back": {"$each": list(over)}}}
+        )
 
     def _point(self, expected: Document, new: str, now: datetime, more: Document) -> bool:
         change = {

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -32,6 +33,7 @@ class StoredObject:
     key: str
     etag: str
     size: int
+    modified: datetime
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -64,7 +66,9 @@ class Objects:
             if self._says_missing(error, bucket):
                 return None
             raise
-        return StoredObject(key, answer["ETag"].strip('"'), answer["ContentLength"], answer["Metadata"])
+        return StoredObject(
+            key, answer["ETag"].strip('"'), answer["ContentLength"], answer["LastModified"], answer["Metadata"]
+        )
 
     def get(self, bucket: str, key: str) -> bytes:
         """The whole object. Raises ObjectMissing."""
@@ -124,7 +128,7 @@ class Objects:
         with self._missing_named(bucket, prefix):
             for page in paginator.paginate(Bucket=bucket, Prefix=prefix, StartAfter=start_after):
                 yield [
-                    StoredObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+                    StoredObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"], entry["LastModified"])
                     for entry in page.get("Contents", [])
                 ]
 

@@ -14,11 +14,11 @@ class SleeveOperator(BaseOperator):
     """
 
     def execute(self, context: Any) -> Any:
-        from pipeline.errors import BadSource, MissingSetting, RecallTooLow
+        from pipeline.errors import BadSource, IndexTooLarge, MissingSetting, RecallTooLow
 
         try:
             return self.step(context)
-        except (BadSource, MissingSetting, RecallTooLow) as error:
+        except (BadSource, IndexTooLarge, MissingSetting, RecallTooLow) as error:
             # Nothing but the user can mend these: fail at once, with the sentence that says how.
             raise AirflowFailException(str(error)) from error
 

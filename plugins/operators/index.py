@@ -1,4 +1,4 @@
-"""From segments to a published generation: append or rebuild, evaluate, publish."""
+"""From segments to a published generation: append, or plan, build and merge; then evaluate, publish, prune."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ class AppendOperator(SleeveOperator):
         return generation
 
 
-class RebuildOperator(SleeveOperator):
-    """Trains the index anew and leaves out what was deleted. Returns its manifest's URI.
+class PlanOperator(SleeveOperator):
+    """Begins a rebuild: leaves out what was deleted, chooses the kind of index, trains it. Returns the shards.
 
     :param force: rebuild even where nothing asks for it.
     """
@@ -31,14 +31,52 @@ class RebuildOperator(SleeveOperator):
         super().__init__(**kwargs)
         self.force = force
 
-    def step(self, context: Any) -> str:
-        from pipeline.indexing import rebuild, rebuild_reason
+    def step(self, context: Any) -> list[dict[str, Any]]:
+        from pipeline.indexing import plan, rebuild_reason
 
         reason = "asked for by a user" if self.force else rebuild_reason(self.sleeve)
-        generation = rebuild(self.sleeve, reason) if reason else None
-        if generation is None:
+        shards = plan(self.sleeve, reason) if reason else []
+        if not shards:
             raise AirflowSkipException("no rebuild is due")
-        return generation
+        return shards
+
+
+class BuildShardOperator(SleeveOperator):
+    """Indexes one shard of a rebuild. Returns the URI of what it made.
+
+    :param shard: what PlanOperator returned for the shard.
+    """
+
+    template_fields = ("shard",)
+
+    def __init__(self, *, shard: dict[str, Any], **kwargs: Any) -> None:
+        kwargs.setdefault("map_index_template", "{{ shard_label }}")
+        super().__init__(**kwargs)
+        self.shard = shard
+
+    def step(self, context: Any) -> str:
+        from pipeline.indexing import build_shard
+
+        context["shard_label"] = f"shard {self.shard['shard']}: {self.shard['images']} images"
+        return build_shard(self.sleeve, self.shard["plan"], self.shard["shard"])
+
+
+class MergeOperator(SleeveOperator):
+    """Joins what the shards of a rebuild made. Returns the URI of the new generation's manifest.
+
+    :param shards: what PlanOperator returned.
+    """
+
+    template_fields = ("shards",)
+
+    def __init__(self, *, shards: list[dict[str, Any]], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shards = shards
+
+    def step(self, context: Any) -> str:
+        from pipeline.indexing import merge
+
+        return merge(self.sleeve, self.shards[0]["plan"])
 
 
 class EvaluateOperator(SleeveOperator):
@@ -75,3 +113,12 @@ class PublishOperator(SleeveOperator):
         from pipeline.indexing import publish
 
         return publish(self.sleeve, self.generation)
+
+
+class PruneOperator(SleeveOperator):
+    """Removes generations that nobody needs, and the files that only they named."""
+
+    def step(self, context: Any) -> dict[str, int]:
+        from pipeline.indexing import prune
+
+        return prune(self.sleeve)

@@ -65,7 +65,19 @@ def test_steps_follow_each_other(parsed: dict) -> None:
     assert "evaluate" in tasks["publish"]["upstream"]
     # One shard that fails for good holds up nothing, but the run must show it.
     assert tasks["append"]["rule"] == "TriggerRule.ALL_DONE"
+    assert tasks["prune"]["upstream"] == ["publish"]
     assert tasks["all_shards_done"]["upstream"] == ["shard.extract"]
+
+
+def test_a_rebuild_is_built_in_shards(parsed: dict) -> None:
+    tasks = parsed["dags"]["rebuild_index"]["tasks"]
+    assert [name for name, task in tasks.items() if task["mapped"]] == ["build_shard"]
+    assert tasks["merge"]["upstream"] == ["build_shard", "plan"]
+    assert tasks["evaluate"]["upstream"] == ["merge"]
+    assert tasks["publish"]["upstream"] == ["evaluate", "merge"]
+    assert {name: task["pool"] for name, task in tasks.items() if task["pool"] != "index"} == {"build_shard": "cpu"}
+    # It also runs where no rebuild was due, and never hides that one failed.
+    assert tasks["prune"]["rule"] == "TriggerRule.NONE_FAILED"
 
 
 def test_every_step_is_retried_and_memory_is_bounded_by_pools(parsed: dict) -> None:

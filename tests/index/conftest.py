@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.features.segments import segment_key, write_segment
 from pipeline.features.sift import Features, extract
-from pipeline.index import rules
+from pipeline.index import growth, rules
 from pipeline.index.generations import Generations
+from pipeline.index.manifest import Manifest
 from pipeline.samples import cover, snapshot
 from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
@@ -50,6 +51,35 @@ def pictures() -> list[Picture]:
     return found
 
 
+def publish(generations: Generations, uri: str | None) -> Manifest:
+    assert uri is not None
+    assert generations.publish(uri)
+    current = generations.current()
+    assert current is not None
+    return current
+
+
+def append(generations: Generations, *names: str) -> Manifest:
+    """Add stored segments and publish."""
+    return publish(generations, growth.append(generations, generations.current(), names))
+
+
+def rebuild(generations: Generations) -> Manifest:
+    """Rebuild and publish."""
+    return publish(generations, growth.rebuild(generations, generations.current(), [], "test"))
+
+
+def everything(generations: Generations) -> set[str]:
+    """All keys in the sleeve bucket."""
+    return {one.key for page in generations.objects.pages(generations.settings.sleeve_bucket) for one in page}
+
+
+def only(monkeypatch: pytest.MonkeyPatch, codes: rules.Codes, **changes: Any) -> None:
+    """Let the table have no other kind than this one, which costs nothing, with some columns changed."""
+    row = next(row for row in rules._TABLE if row.codes == codes)
+    monkeypatch.setattr(rules, "_TABLE", (replace(row, scan_ns=0.0, pair_us=0.0, **changes),))
+
+
 Add = Callable[[Sequence[Picture]], str]
 
 
@@ -73,9 +103,3 @@ def add(settings: Settings, objects: Objects, catalog: Catalog, generations: Gen
         return info.name
 
     return store
-
-
-def only(monkeypatch: pytest.MonkeyPatch, codes: rules.Codes, **changes: Any) -> None:
-    """Let the table have no other kind than this one, with some columns changed."""
-    row = next(row for row in rules._TABLE if row.codes == codes)
-    monkeypatch.setattr(rules, "_TABLE", (replace(row, scan_ns=0.0, pair_us=0.0, **changes),))

@@ -2,7 +2,7 @@ import cv2
 import pytest
 
 from pipeline.features.segments import write_segment
-from pipeline.index import opened
+from pipeline.index import growth, opened
 from pipeline.index.build import Span, build_part
 from pipeline.index.evaluate import evaluate, passes
 from pipeline.index.generations import Generations
@@ -13,7 +13,7 @@ from .conftest import Add, Picture
 
 @pytest.fixture
 def manifest(generations: Generations, add: Add, pictures: list[Picture]) -> Manifest:
-    uri = generations.append([add(pictures)])
+    uri = growth.append(generations, generations.current(), [add(pictures)])
     assert uri is not None
     return generations.load(uri)
 
@@ -69,7 +69,7 @@ def test_another_image_with_the_same_content_is_right(
     manifest: Manifest, generations: Generations, pictures: list[Picture], add: Add
 ) -> None:
     copies = [Picture(type(one.id)(int=one.id.int + 1000), one.pixels, one.features, one.photo) for one in pictures]
-    uri = generations.append([add(pictures), add(copies)])
+    uri = growth.append(generations, generations.current(), [add(pictures), add(copies)])
     assert uri is not None
     doubled = generations.load(uri)
     stored = originals([*pictures, *copies])

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.errors import NoFeatures
 from pipeline.features.sift import Features
+from pipeline.index import growth
 from pipeline.index import reader as module
 from pipeline.index.generations import Generations
 from pipeline.index.reader import Reader
@@ -18,7 +19,7 @@ from .conftest import FEATURES, Add, Picture
 
 
 def publish(generations: Generations, name: str) -> None:
-    uri = generations.append([name])
+    uri = growth.append(generations, generations.current(), [name])
     assert uri is not None
     assert generations.publish(uri)
 
@@ -96,7 +97,7 @@ def test_a_broken_generation_is_never_served(
     assert reader.refresh()
     good = reader.manifest
 
-    uri = generations.append([add(pictures[4:6])])
+    uri = growth.append(generations, generations.current(), [add(pictures[4:6])])
     assert uri is not None
     new = generations.load(uri)
     bucket, part = settings.sleeve_bucket, f"parts/{new.parts[-1].name}.faiss"
