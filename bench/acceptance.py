@@ -24,7 +24,7 @@ from pipeline.cli import progress, wait_for
 from pipeline.context import Context
 from pipeline.doorbell import IngestBacklog
 from pipeline.errors import NoFeatures
-from pipeline.features.describe import describe
+from pipeline.features.photo import Photo
 from pipeline.index.evaluate import photograph
 from pipeline.index.reader import Reader
 from pipeline.indexing import generations
@@ -65,12 +65,12 @@ def find_deformed(context: Context, count: int, seed: int = 5) -> int:
     documents = list(context.catalog.images.find({"status": "indexed", "duplicate_of": None}).sort("_id"))
     chosen = np.random.default_rng(seed).choice(len(documents), min(count, len(documents)), replace=False)
     right = 0
-    with Reader(generations(context), context.settings.num_features) as reader:
+    with Reader(generations(context)) as reader:
         for number in chosen.tolist():
             document = documents[number]
             original = context.objects.get(document["bucket"], document["key"])
             try:
-                query = describe(photograph(original, seed=number), context.settings)
+                query = Photo(photograph(original, seed=number), context.settings).features
             except NoFeatures:
                 continue
             matches = reader.search(query, 1, context.settings.similarity_threshold)

@@ -63,7 +63,7 @@ def _covers() -> Path:
 
 def _find_a_snapshot(context: Context) -> bool:
     """Photograph an image of the collection (simulated), and search for it as a phone would."""
-    from pipeline.features.describe import describe
+    from pipeline.features.photo import Photo
     from pipeline.index.reader import Reader
     from pipeline.indexing import generations
     from pipeline.pictures import draw_match
@@ -75,8 +75,8 @@ def _find_a_snapshot(context: Context) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "snapshot.jpg").write_bytes(photo)
     settings = context.settings
-    with Reader(generations(context), settings.num_features) as reader:
-        matches = reader.search(describe(photo, settings), settings.top_n, settings.similarity_threshold)
+    with Reader(generations(context)) as reader:
+        matches = reader.search(Photo(photo, settings).features, settings.top_n, settings.similarity_threshold)
     documents = context.catalog.find([match.image_id for match in matches])
     console.print(f"A snapshot of {document['original_filename']} finds:", match_table(matches, documents))
     if not matches or matches[0].image_id != document["_id"]:

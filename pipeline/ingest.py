@@ -22,7 +22,7 @@ import cv2
 from pipeline.context import Context
 from pipeline.errors import BadImage, ObjectMissing
 from pipeline.events import ImageEvent, image_id
-from pipeline.features.describe import describe
+from pipeline.features.photo import Photo
 from pipeline.features.segments import segment_key, write_segment
 from pipeline.features.sift import Features
 from pipeline.images.probe import probe
@@ -247,7 +247,7 @@ def _to_describe(document: dict[str, Any] | None, shard: str) -> bool:
 
 
 def _describe(context: Context, data: bytes) -> Features:
-    return describe(data, context.settings)
+    return Photo(data, context.settings).features
 
 
 # Both steps

@@ -105,8 +105,12 @@ class Segment:
         """Features of the image in this row."""
         start, stop = int(self.offsets[row]), int(self.offsets[row + 1])
         width, height = self._frames[row].tolist()
-        keypoints = self._keypoints[start:stop].astype(np.float32)
-        return Features(keypoints, self._descriptors[start:stop], (width, height))
+        return Features(self.keypoints(row), self._descriptors[start:stop], (width, height))
+
+    def keypoints(self, row: int) -> NDArray[np.float32]:
+        """Keypoints of the image in this row, as in Features."""
+        keypoints = self._keypoints[int(self.offsets[row]) : int(self.offsets[row + 1])]
+        return np.asarray(keypoints, np.float32)
 
     def descriptors(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows start:stop of all descriptors in the segment, (stop - start, 128) uint8."""

@@ -16,11 +16,12 @@ from pipeline.images.probe import probe
 from pipeline.index.files import Files
 from pipeline.index.manifest import Manifest, Recall
 from pipeline.index.opened import OpenGeneration, one_thread
-from pipeline.index.verify import score, verify
+from pipeline.index.recognise import Wanted, recognise
+from pipeline.index.verify import verify
 from pipeline.samples import snapshot_jpeg
 
-# The default SIMILARITY_THRESHOLD: photos below it would not be answered by any index.
-RECOGNISABLE = 0.5
+# Photos that even beside their own image have fewer inliers show too little to be recognised by any index.
+RECOGNISABLE = 20
 PHOTOGRAPHED_SIDE = 1024
 
 
@@ -38,7 +39,7 @@ def evaluate(
     of an image, None when it has been deleted. `same` tells whether two images have the same content: finding either is
     right.
     """
-    opened = OpenGeneration(manifest, files)
+    opened = OpenGeneration.open(manifest, files)
 
     def ask(number: int) -> bool | None:
         """Whether the image is found; None where its photo shows too little, or where it is gone."""
@@ -47,9 +48,9 @@ def evaluate(
         data = fetch_original(image_id)
         photo = _describe(photograph(data, seed + number), manifest.settings) if data else None
         geometry = verify(photo, opened.features(number)) if photo else None
-        if not photo or geometry is None or score(geometry.inliers) < RECOGNISABLE:
+        if not photo or geometry is None or geometry.inliers < RECOGNISABLE:
             return None
-        found = [match.image_id for match in opened.search(photo, 1, 0.0)]
+        found = [match.image_id for match in recognise(opened, photo, Wanted(top_n=1))]
         return bool(found) and (found[0] == image_id or same(found[0], image_id))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -22,7 +22,7 @@ class Counts(BaseModel, frozen=True):
 class Recall(BaseModel, frozen=True):
     """Share of `queries` held-out, deformed copies whose first answer was right.
 
-    Photos that nobody could recognise, because even beside its own features the image does not reach the default score,
+    Photos that nobody could recognise, because even beside its own features the image has too few inliers,
     say nothing about the index: they are counted apart, in `unrecognisable`.
     """
 

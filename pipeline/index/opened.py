@@ -1,13 +1,13 @@
 """A generation opened for searching."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
 import cv2
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import BrokenGeneration
 from pipeline.features.segments import Segment, segment_key
@@ -16,59 +16,50 @@ from pipeline.index import search
 from pipeline.index.build import open_part, open_trained, part_key, trained_key
 from pipeline.index.files import Files
 from pipeline.index.manifest import Manifest
-from pipeline.index.verify import Verified, score, verify
-
-# More than are verified, so that deleted images do not crowd out the living.
-CANDIDATES = 50
-VERIFIED = 20
-
-Alive = Callable[[list[UUID]], set[UUID]]
-"""Which of these images are not deleted."""
-
-
-@dataclass(frozen=True, eq=False)
-class Match:
-    """An image that a query shows."""
-
-    image_id: UUID
-    score: float
-    """From 0 to 1, see pipeline.index.verify.score."""
-    votes: float
-    """First-stage votes; only good for comparing images of one search."""
-    geometry: Verified
+from pipeline.index.search import Votes
 
 
 class OpenGeneration:
     """One generation, opened for searching. Immutable, so any number of threads may search it."""
 
-    def __init__(self, manifest: Manifest, files: Files, previous: "OpenGeneration | None" = None) -> None:
-        """Fetch and open what `previous` does not have open already. Raises BrokenGeneration."""
+    def __init__(
+        self, manifest: Manifest, segments: Sequence[Segment], parts: Sequence[Any], trained: Any | None
+    ) -> None:
+        """From what the manifest names, opened and in its order. Raises BrokenGeneration where it does not fit."""
         self.manifest = manifest
-        known_segments: dict[str, Segment] = previous._segments if previous else {}
-        # Parts lean on the trained file that they were opened with.
-        same = previous is not None and previous.manifest.trained == manifest.trained
-        known_parts: dict[str, Any] = previous._parts if previous and same else {}
-        new_segments = [one for one in manifest.segments if one.name not in known_segments]
-        new_parts = [one for one in manifest.parts if one.name not in known_parts]
-        segment_paths = files.fetch_all([(segment_key(one.name), one.bytes) for one in new_segments])
-        part_paths = files.fetch_all([(part_key(one.name), one.bytes) for one in new_parts])
-        segments = known_segments | {path.stem: Segment(path) for path in segment_paths}
-        self._trained: Any = None
-        if manifest.trained:
-            if previous and same:
-                self._trained = previous._trained
-            else:
-                self._trained = open_trained(files.fetch(trained_key(manifest.trained.name), manifest.trained.bytes))
-        parts = known_parts | {path.stem: open_part(path, self._trained) for path in part_paths}
-        self._segments: dict[str, Segment] = {one.name: segments[one.name] for one in manifest.segments}
-        self._parts: dict[str, Any] = {one.name: parts[one.name] for one in manifest.parts}
-        self._in_order = list(self._segments.values())
+        self._segments = {one.name: segment for one, segment in zip(manifest.segments, segments, strict=True)}
+        self._parts = {one.name: part for one, part in zip(manifest.parts, parts, strict=True)}
+        self._trained = trained
+        self._in_order = list(segments)
         self._starts = np.cumsum([0, *map(len, self._in_order)])
         self._counts = np.concatenate([np.empty(0, np.int64), *(np.diff(one.offsets) for one in self._in_order)])
         # Image i owns the Faiss ids starts[i]:starts[i + 1].
         indexed = np.minimum(self._counts, manifest.choice.per_image)
         self._descriptor_starts = np.concatenate([[0], np.cumsum(indexed, dtype=np.int64)])
         self._check()
+
+    @classmethod
+    def open(cls, manifest: Manifest, files: Files, previous: "OpenGeneration | None" = None) -> "OpenGeneration":
+        """Fetch and open what `previous` does not have open already. Raises BrokenGeneration."""
+        # Parts lean on the trained file that they were opened with.
+        same = previous if previous and previous.manifest.trained == manifest.trained else None
+        trained = same._trained if same else None
+        if manifest.trained and trained is None:
+            trained = open_trained(files.fetch(trained_key(manifest.trained.name), manifest.trained.bytes))
+        segments = dict(previous._segments) if previous else {}
+        new_segments = [one for one in manifest.segments if one.name not in segments]
+        paths = files.fetch_all([(segment_key(one.name), one.bytes) for one in new_segments])
+        segments |= {path.stem: Segment(path) for path in paths}
+        parts = dict(same._parts) if same else {}
+        new_parts = [one for one in manifest.parts if one.name not in parts]
+        paths = files.fetch_all([(part_key(one.name), one.bytes) for one in new_parts])
+        parts |= {path.stem: open_part(path, trained) for path in paths}
+        return cls(
+            manifest,
+            [segments[one.name] for one in manifest.segments],
+            [parts[one.name] for one in manifest.parts],
+            trained,
+        )
 
     def _check(self) -> None:
         manifest = self.manifest
@@ -97,24 +88,31 @@ class OpenGeneration:
         segment, row = self._place(number)
         return segment.image(row)
 
-    def search(self, query: Features, top_n: int, threshold: float, alive: Alive | None = None) -> list[Match]:
-        """The at most `top_n` images that the query shows with a score of at least `threshold`, best first."""
-        if not self._parts:
-            return []
-        near = search.neighbours(list(self._parts.values()), query.descriptors)
-        numbers, votes = search.votes(*near, self._descriptor_starts)
-        # The same image may stand in two segments, when an interrupted extraction was repeated in another shard.
-        candidates: dict[UUID, tuple[int, float]] = {}
-        for number, total in zip(numbers[:CANDIDATES].tolist(), votes.tolist(), strict=False):
-            candidates.setdefault(self.image_id(number), (number, total))
-        living = alive(list(candidates)) if alive else candidates.keys()
-        matches = []
-        for image_id in [one for one in candidates if one in living][:VERIFIED]:
-            number, total = candidates[image_id]
-            geometry = verify(query, self.features(number))
-            if geometry and score(geometry.inliers) >= threshold:
-                matches.append(Match(image_id, score(geometry.inliers), total, geometry))
-        return sorted(matches, key=lambda match: (-match.score, -match.votes))[:top_n]
+    def number(self, image_id: UUID) -> int | None:
+        """Number of an image by its id; None when it is not in this generation."""
+        wanted = np.frombuffer(image_id.bytes, np.uint8)
+        for segment, start in zip(self._in_order, self._starts, strict=False):
+            rows = np.flatnonzero((segment.id_bytes == wanted).all(axis=1))
+            if len(rows):
+                return int(start + rows[0])
+        return None
+
+    def keypoints(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(len(rows), 4): some of an image's keypoints."""
+        segment, row = self._place(number)
+        return segment.keypoints(row)[rows]
+
+    def allow(self, images: Collection[UUID]) -> NDArray[np.bool_]:
+        """Marks, by Faiss id, the descriptors of these images."""
+        wanted = np.frombuffer(b"".join(one.bytes for one in images), "V16")
+        ids = np.concatenate([np.empty(0, "V16"), *(one.id_bytes.view("V16").ravel() for one in self._in_order)])
+        return np.repeat(np.isin(ids, wanted), np.diff(self._descriptor_starts))
+
+    def votes(self, query: Features, allowed: NDArray[np.bool_] | None = None) -> Votes:
+        """First stage of a search, see pipeline.index.search; `allowed` is as `allow` returns it."""
+        parts = list(self._parts.values())
+        near = search.neighbours(self._trained, parts, self.manifest.choice.probes, query.descriptors, allowed)
+        return search.votes(*near, self._descriptor_starts)
 
 
 def one_thread() -> None:

@@ -5,16 +5,16 @@ import os
 import random
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.features.sift import Features, extract
+from pipeline.features.photo import Photo
+from pipeline.features.sift import Features
 from pipeline.index.generations import Generations
 from pipeline.index.manifest import Manifest
-from pipeline.index.opened import Alive, Match, OpenGeneration, one_thread
+from pipeline.index.opened import OpenGeneration, one_thread
+from pipeline.index.recognise import Alive, Match, Wanted, recognise
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,8 @@ class Reader:
     cores run at a time, the others wait.
     """
 
-    def __init__(self, generations: Generations, num_features: int) -> None:
+    def __init__(self, generations: Generations) -> None:
         self._generations = generations
-        self._num_features = num_features
         self._open: OpenGeneration | None = None
         self._refreshing = threading.Lock()
         self._stopped = threading.Event()
@@ -97,10 +96,10 @@ class Reader:
         # Both, so that neither is removed while the one is opened and the other still answers.
         self._hold([current, *([self._open.manifest.id] if self._open else [])])
         manifest = self._generations.load(self._generations.uri(current))
-        opened = OpenGeneration(manifest, self._generations.files, self._open)
+        opened = OpenGeneration.open(manifest, self._generations.files, self._open)
         if len(opened):
             # The first query after a swap should not be the one that waits for the disk.
-            self._workers.submit(opened.search, opened.features(0), 1, 0.0).result()
+            self._workers.submit(recognise, opened, opened.features(0), Wanted()).result()
         # Queries that run hold on to the old one; it is freed with the last of them.
         self._open = opened
         self._hold([current])
@@ -117,18 +116,26 @@ class Reader:
             self._hold([opened.manifest.id])
             self._generations.files.clean(opened.manifest.files())
 
-    def search(
-        self, query: NDArray[np.uint8] | Features, top_n: int, threshold: float, alive: Alive | None = None
-    ) -> list[Match]:
-        """The images that a picture shows, best first: at most `top_n`, each with a score of at least `threshold`.
-
-        `query` is grey (h, w) uint8, fitted as for indexing, or its features. Raises NoFeatures.
-        """
-        return self._workers.submit(self._search, query, top_n, threshold, alive).result()
-
-    def _search(
-        self, query: NDArray[np.uint8] | Features, top_n: int, threshold: float, alive: Alive | None
-    ) -> list[Match]:
-        features = query if isinstance(query, Features) else extract(query, self._num_features)
+    def features(self, image_id: UUID) -> Features | None:
+        """Stored features of an image; None when the generation that answers now does not have it."""
         opened = self._open
-        return opened.search(features, top_n, threshold, alive) if opened else []
+        number = opened.number(image_id) if opened else None
+        return opened.features(number) if opened and number is not None else None
+
+    def search(
+        self,
+        query: Photo | Features,
+        top_n: int,
+        threshold: float,
+        alive: Alive | None = None,
+        only: Collection[UUID] | None = None,
+    ) -> list[Match]:
+        """What the query shows, best first: see pipeline.index.recognise. Nothing while there is no generation.
+
+        Raises BadImage or NoFeatures.
+        """
+        return self._workers.submit(self._search, query, Wanted(top_n, threshold, only, alive)).result()
+
+    def _search(self, query: Photo | Features, wanted: Wanted) -> list[Match]:
+        opened = self._open
+        return recognise(opened, query, wanted) if opened else []

@@ -1,7 +1,10 @@
 """Second stage of a search: does the geometry of the matches make sense?
 
-Descriptors are matched by mutual nearest neighbours and Lowe's ratio test, then a homography is fitted with MAGSAC
-(Barath et al., MAGSAC++, a fast, reliable and accurate robust estimator, CVPR 2020).
+Descriptors are matched by mutual nearest neighbours and Lowe's ratio test. Every match says how the image would lie in
+the query, since keypoints have a place, a size and an orientation; the matches that agree best with one of them are
+kept (spatial verification from single correspondences: Philbin et al., Object retrieval with large vocabularies and
+fast spatial matching, CVPR 2007). Wrong candidates end here. A homography is fitted to the others with MAGSAC (Barath
+et al., MAGSAC++, a fast, reliable and accurate robust estimator, CVPR 2020).
 """
 
 from dataclasses import dataclass
@@ -14,7 +17,12 @@ from numpy.typing import NDArray
 from pipeline.features.sift import Features
 
 RATIO = 0.8
-MIN_MATCHES = 6
+# Agreement on one similarity: places within 8 % of the longer side (perspective and lens bend what is a homography),
+# sizes within a factor of two, orientations within 36 degrees. Wrong candidates seldom have four such matches.
+AGREE_DISTANCE = 0.08
+AGREE_OCTAVES = 1.0
+AGREE_RADIANS = np.pi / 5
+MIN_AGREEING = 4
 # OpenCV's MAGSAC is tuned to pixels: on coordinates from 0 to 1 it loses one true match in twenty.
 PIXELS = 512
 INLIER_PIXELS = 4
@@ -24,7 +32,9 @@ CONFIDENCE = 0.999
 MAX_SCALE = 16
 MAX_STRETCH = 5
 
-Points = NDArray[np.float32]
+Points = NDArray[np.floating[Any]]
+Rows = NDArray[np.intp]
+Marks = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +43,14 @@ class Verified:
 
     inliers: int
     """Distinct points of the image that the homography finds again in the query."""
+    matches: int
+    """Pairs of descriptors that look alike, wherever they are."""
+    visible: int
+    """Keypoints of the image that lie inside the query's frame, when mapped by the homography."""
+    facing: int
+    """Keypoints of the query that lie inside the image's frame, when mapped back."""
+    frame: tuple[float, float]
+    """(width, height) of the image."""
     homography: NDArray[np.float64]
     """(3, 3): maps points of the image to points of the query."""
     polygon: Points
@@ -42,35 +60,37 @@ class Verified:
     image_points: Points
 
 
-def score(inliers: int) -> float:
-    """Inliers as a score from 0 to 1: n / (n + 10), so the default threshold 0.5 asks for ten.
-
-    Pictures that are not in the collection reach 4 or 5 inliers (0.3), true matches usually more than 30 (0.75).
-    """
-    return inliers / (inliers + 10)
-
-
 def verify(query: Features, image: Features) -> Verified | None:
     """Fit the image into the query; None when too few matches agree or the transform is not one a camera makes."""
     query_rows, image_rows = match(query.descriptors, image.descriptors)
-    if len(query_rows) < MIN_MATCHES:
+    agreeing = agree(image.keypoints[image_rows], query.keypoints[query_rows])
+    if agreeing.sum() < MIN_AGREEING:
         return None
     source, target = image.keypoints[image_rows, :2], query.keypoints[query_rows, :2]
-    homography, mask = _fit(source, target)
+    homography = _fit(source[agreeing], target[agreeing])
     if homography is None or not plausible(homography, image.frame):
         return None
-    inside = np.flatnonzero(mask)
-    inside = inside[_distinct(source[inside]) & _distinct(target[inside])]
+    near = np.linalg.norm(project(homography, source) - target, axis=1) < INLIER_PIXELS / PIXELS
+    rows = np.flatnonzero(near)
+    rows = rows[_distinct(source[rows]) & _distinct(target[rows])]
+    if len(rows) < MIN_AGREEING:
+        return None
+    visible = within(project(homography, image.keypoints[:, :2]), query.frame)
+    facing = within(project(np.linalg.inv(homography), query.keypoints[:, :2]), image.frame)
     return Verified(
-        inliers=len(inside),
+        inliers=len(rows),
+        matches=len(query_rows),
+        visible=int(visible.sum()),
+        facing=int(facing.sum()),
+        frame=image.frame,
         homography=homography,
-        polygon=_project(homography, _corners(image.frame)),
-        query_points=target[inside],
-        image_points=source[inside],
+        polygon=project(homography, _corners(image.frame)),
+        query_points=target[rows],
+        image_points=source[rows],
     )
 
 
-def match(query: NDArray[np.uint8], image: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def match(query: NDArray[np.uint8], image: NDArray[np.uint8]) -> tuple[Rows, Rows]:
     """Rows of matching descriptors: nearest to each other, and clearly nearer than the second nearest in the image."""
     if len(query) < 2 or len(image) < 2:
         return np.empty(0, np.intp), np.empty(0, np.intp)
@@ -88,10 +108,27 @@ def match(query: NDArray[np.uint8], image: NDArray[np.uint8]) -> tuple[NDArray[n
     return rows[good], nearest[good]
 
 
-def _fit(source: Points, target: Points) -> tuple[NDArray[np.float64] | None, NDArray[np.bool_]]:
-    """The homography that maps `source` to `target` (None when there is none), and which rows agree with it."""
+def agree(source: NDArray[np.float32], target: NDArray[np.float32]) -> Marks:
+    """Marks the largest set of matches that one similarity explains; `source` and `target` are keypoints, (n, 4)."""
+    if not len(source):
+        return np.zeros(0, np.bool_)
+    scale = target[:, 2] / source[:, 2]
+    turn = np.deg2rad(target[:, 3] - source[:, 3])
+    # As complex numbers a similarity is z -> factor * z + shift; here is one for every match.
+    factor = scale * np.exp(1j * turn)
+    here, there = source[:, 0] + 1j * source[:, 1], target[:, 0] + 1j * target[:, 1]
+    missed = np.abs(factor[:, None] * (here[None] - here[:, None]) + there[:, None] - there[None])
+    octaves = np.log2(scale)
+    turned = np.abs((turn[:, None] - turn[None] + np.pi) % (2 * np.pi) - np.pi)
+    same = (missed < AGREE_DISTANCE) & (np.abs(octaves[:, None] - octaves[None]) < AGREE_OCTAVES)
+    same &= turned < AGREE_RADIANS
+    return np.asarray(same[same.sum(axis=1).argmax()])
+
+
+def _fit(source: Points, target: Points) -> NDArray[np.float64] | None:
+    """The homography that maps `source` to `target`; None when there is none."""
     found: Any
-    found, mask = cv2.findHomography(
+    found, _ = cv2.findHomography(
         source * PIXELS,
         target * PIXELS,
         cv2.USAC_MAGSAC,
@@ -99,14 +136,13 @@ def _fit(source: Points, target: Points) -> tuple[NDArray[np.float64] | None, ND
         maxIters=MAX_ITERATIONS,
         confidence=CONFIDENCE,
     )
-    agree = np.asarray(mask, np.bool_).ravel()
     if found is None:
-        return None, agree
+        return None
     to_pixels = np.diag([PIXELS, PIXELS, 1.0])
-    return np.linalg.inv(to_pixels) @ found @ to_pixels, agree
+    return np.asarray(np.linalg.inv(to_pixels) @ found @ to_pixels, np.float64)
 
 
-def _distinct(points: Points) -> NDArray[np.bool_]:
+def _distinct(points: Points) -> Marks:
     """Marks the first of points at the same place: SIFT gives one point several orientations, which is no evidence."""
     _, first = np.unique(points, axis=0, return_index=True)
     marks = np.zeros(len(points), np.bool_)
@@ -114,13 +150,27 @@ def _distinct(points: Points) -> NDArray[np.bool_]:
     return marks
 
 
+def within(points: Points, frame: tuple[float, float]) -> Marks:
+    """Marks the points inside a frame of (width, height)."""
+    return np.asarray(((points >= 0) & (points < np.array(frame, np.float32))).all(axis=1))
+
+
+def inside(polygon: Points, points: Points) -> Marks:
+    """Marks the points inside a convex polygon, (n, 2), whichever way round it is given."""
+    edges = np.roll(polygon, -1, axis=0) - polygon
+    to_points = points[:, None] - polygon[None]
+    side = edges[:, 0] * to_points[..., 1] - edges[:, 1] * to_points[..., 0]
+    return np.asarray((side >= 0).all(axis=1) | (side <= 0).all(axis=1))
+
+
 def _corners(frame: tuple[float, float]) -> Points:
     width, height = frame
     return np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
 
 
-def _project(homography: NDArray[np.float64], points: Points) -> Points:
-    return np.asarray(cv2.perspectiveTransform(points[None], homography)[0], np.float32)
+def project(homography: NDArray[np.floating[Any]], points: Points) -> Points:
+    """(n, 2): the points, mapped by the homography."""
+    return np.asarray(cv2.perspectiveTransform(points[None].astype(np.float32), homography)[0], np.float32)
 
 
 def plausible(homography: NDArray[np.float64], frame: tuple[float, float]) -> bool:
@@ -129,11 +179,12 @@ def plausible(homography: NDArray[np.float64], frame: tuple[float, float]) -> bo
     depth = corners @ homography[2, :2] + homography[2, 2]
     if not np.isfinite(homography).all() or depth.min() <= 0.1 * depth.max() or np.linalg.det(homography) <= 0:
         return False
-    stretch = np.linalg.svd(_jacobian(homography, corners.mean(axis=0)), compute_uv=False)
+    stretch = stretches(homography, frame)
     return bool(stretch[0] < MAX_SCALE and stretch[1] > 1 / MAX_SCALE and stretch[0] < MAX_STRETCH * stretch[1])
 
 
-def _jacobian(homography: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2, 2): how the homography scales and turns the neighbourhood of a point."""
-    x, y, depth = homography @ np.array([*point, 1.0])
-    return np.asarray((homography[:2, :2] - np.outer([x, y], homography[2, :2]) / depth) / depth, np.float64)
+def stretches(homography: NDArray[np.float64], frame: tuple[float, float]) -> NDArray[np.float64]:
+    """(2,): how much larger the middle of the image becomes, in the direction in which it grows most and across."""
+    x, y, depth = homography @ np.array([frame[0] / 2, frame[1] / 2, 1.0])
+    jacobian = (homography[:2, :2] - np.outer([x, y], homography[2, :2]) / depth) / depth
+    return np.asarray(np.linalg.svd(jacobian, compute_uv=False))

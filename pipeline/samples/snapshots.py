@@ -29,15 +29,14 @@ from pipeline.samples.raster import (
     warped,
 )
 
-_LONG, _SHORT = 960, 720
 
-
-def snapshot(image: Pixels, seed: int, strength: float = 1.0) -> Pixels:
-    """A phone snapshot of `image` (BGR, any size): BGR uint8, shape (720, 960, 3) or (960, 720, 3).
+def snapshot(image: Pixels, seed: int, strength: float = 1.0, longer: int = 960) -> Pixels:
+    """A phone snapshot of `image` (BGR, any size): BGR uint8, `longer` pixels by three quarters of that.
 
     `image` lies on a cluttered table, turned by up to 25 degrees and tilted, and takes up 50 to 95 % of the frame in
     the direction in which it is longer; in one of three, up to a tenth is cut off at an edge. Light, white balance,
-    focus, glare and noise vary too. The same image, seed and strength give the same bytes on every machine.
+    focus, glare and noise vary too. A picture that is clearly wider than tall is taken with the phone held that way.
+    The same image, seed and strength give the same bytes on every machine.
 
     Args:
         strength: scales all of it: 0 is a still, even, sharp frame; 1 is an ordinary day; 2 is a bad one.
@@ -50,8 +49,10 @@ def snapshot(image: Pixels, seed: int, strength: float = 1.0) -> Pixels:
     if seed < 0 or not 0 <= strength <= 2:
         raise ValueError(f"seed must be 0 or more and strength within 0..2, not {seed} and {strength}")
     rng = generator(SEED, 4, seed)
-    width, height = (_LONG, _SHORT) if rng.random() < 0.5 else (_SHORT, _LONG)
-    quad = _pose(rng, image.shape[1] / image.shape[0], width, height, strength)
+    aspect = image.shape[1] / image.shape[0]
+    held_wide = rng.random() < 0.5 if 0.8 < aspect < 1.25 else aspect > 1
+    width, height = (longer, longer * 3 // 4) if held_wide else (longer * 3 // 4, longer)
+    quad = _pose(rng, aspect, width, height, strength)
     frame = _table(rng, width, height, quad)
     _lay_down(frame, image, quad)
     _illuminate(frame, rng, strength)
@@ -61,9 +62,9 @@ def snapshot(image: Pixels, seed: int, strength: float = 1.0) -> Pixels:
     return frame
 
 
-def snapshot_jpeg(image: Pixels, seed: int, quality: int = 80) -> bytes:
-    """`snapshot` of strength 1, as a JPEG file."""
-    return jpeg(snapshot(image, seed), quality)
+def snapshot_jpeg(image: Pixels, seed: int, strength: float = 1.0, longer: int = 960) -> bytes:
+    """`snapshot` as a JPEG file."""
+    return jpeg(snapshot(image, seed, strength, longer), quality=80)
 
 
 def _pose(rng: Rng, aspect: float, width: int, height: int, strength: float) -> list[Point]:

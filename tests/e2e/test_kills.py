@@ -12,7 +12,7 @@ from bench.acceptance import await_that
 from devstack.stack import Stack
 from pipeline import ingest
 from pipeline.context import Context
-from pipeline.features.describe import describe
+from pipeline.features.photo import Photo
 from pipeline.index.reader import Reader
 from pipeline.indexing import generations
 from pipeline.samples import cover, cover_jpeg, snapshot_jpeg
@@ -83,6 +83,6 @@ def export(context: Context) -> list[dict]:
 
 def answer(context: Context, photo: bytes) -> tuple[UUID, float] | None:
     """The best answer. Behind it, at the threshold, the other covers of the whole installation may push in."""
-    with Reader(generations(context), context.settings.num_features) as reader:
-        matches = reader.search(describe(photo, context.settings), 1, context.settings.similarity_threshold)
+    with Reader(generations(context)) as reader:
+        matches = reader.search(Photo(photo, context.settings).features, 1, context.settings.similarity_threshold)
     return (matches[0].image_id, matches[0].score) if matches else None

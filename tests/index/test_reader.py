@@ -2,10 +2,13 @@ import threading
 import time
 from uuid import UUID
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.errors import NoFeatures
+from pipeline.features.photo import Photo
 from pipeline.features.sift import Features
 from pipeline.index import growth
 from pipeline.index import reader as module
@@ -15,13 +18,17 @@ from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects
 
-from .conftest import FEATURES, Add, Picture
+from .conftest import Add, Picture
 
 
 def publish(generations: Generations, name: str) -> None:
     uri = growth.append(generations, generations.current(), [name])
     assert uri is not None
     assert generations.publish(uri)
+
+
+def png(gray: NDArray[np.uint8]) -> bytes:
+    return cv2.imencode(".png", gray)[1].tobytes()
 
 
 def recognised(reader: Reader, pictures: list[Picture]) -> int:
@@ -33,7 +40,7 @@ def test_finds_what_was_published_and_follows_the_pointer(
     generations: Generations, add: Add, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL_SECONDS", 0.05)
-    with Reader(generations, FEATURES) as reader:
+    with Reader(generations) as reader:
         assert reader.manifest is None
         assert reader.search(pictures[0].photo, 5, 0.0) == []
         publish(generations, add(pictures))
@@ -49,7 +56,7 @@ def test_no_query_fails_while_generations_are_swapped(
 ) -> None:
     publish(generations, add(pictures[:4]))
     always = max(pictures[:4], key=lambda one: len(one.photo))
-    reader = Reader(generations, FEATURES)
+    reader = Reader(generations)
     reader.refresh()
     stop, answers, errors = threading.Event(), [], []
 
@@ -93,7 +100,7 @@ def test_a_broken_generation_is_never_served(
     publish(generations, add(pictures[:4]))
     # The reader is another machine: it has its own disk.
     own = Generations(settings.model_copy(update={"sleeve_home": settings.sleeve_home / "reader"}), objects, catalog)
-    reader = Reader(own, FEATURES)
+    reader = Reader(own)
     assert reader.refresh()
     good = reader.manifest
 
@@ -134,7 +141,7 @@ def test_deleted_images_are_not_found(
     generations: Generations, add: Add, pictures: list[Picture], catalog: Catalog
 ) -> None:
     publish(generations, add(pictures[:6]))
-    reader = Reader(generations, FEATURES)
+    reader = Reader(generations)
     reader.refresh()
     found = next(one for one in pictures[:6] if reader.search(one.photo, 1, 0.5))
     assert [match.image_id for match in reader.search(found.photo, 1, 0.5, catalog.alive)] == [found.id]
@@ -148,7 +155,7 @@ def test_deleted_images_are_not_found(
 def test_an_image_in_two_segments_is_found_once(generations: Generations, add: Add, pictures: list[Picture]) -> None:
     publish(generations, add(pictures[:6]))
     publish(generations, add(pictures[:3]))
-    reader = Reader(generations, FEATURES)
+    reader = Reader(generations)
     reader.refresh()
     for one in pictures[:3]:
         ids: list[UUID] = [match.image_id for match in reader.search(one.photo, 5, 0.0)]
@@ -158,16 +165,16 @@ def test_an_image_in_two_segments_is_found_once(generations: Generations, add: A
 
 
 def test_noise_finds_nothing_and_blank_paper_says_so(
-    generations: Generations, add: Add, pictures: list[Picture]
+    generations: Generations, add: Add, pictures: list[Picture], settings: Settings
 ) -> None:
     publish(generations, add(pictures))
-    reader = Reader(generations, FEATURES)
+    reader = Reader(generations)
     reader.refresh()
     rng = np.random.default_rng(0)
     noise: np.ndarray = rng.integers(0, 256, (512, 400), np.uint8)
-    assert reader.search(noise, 5, 0.5) == []
+    assert reader.search(Photo(png(noise), settings), 5, 0.5) == []
     nonsense = Features(rng.random((200, 4), np.float32), rng.integers(0, 256, (200, 128), np.uint8), (1.0, 1.0))
     assert reader.search(nonsense, 5, 0.5) == []
     with pytest.raises(NoFeatures):
-        reader.search(np.full((512, 400), 255, np.uint8), 5, 0.5)
+        reader.search(Photo(png(np.full((512, 400), 255, np.uint8)), settings), 5, 0.5)
     reader.stop()
