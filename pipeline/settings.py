@@ -70,8 +70,8 @@ class Settings(BaseSettings):
     top_n: int = Field(5, ge=1, le=100, description="Most answers of one search.")
     similarity_threshold: float = Field(0.5, ge=0, le=1, description="Answers below this score are not given.")
     retraining_interval: int = Field(50_000, ge=1, description="Images added since training that make a rebuild due.")
-    index_memory_mb: int = Field(2048, ge=1, description="Of one served generation; a swap holds two for a moment.")
-    search_budget_ms: float = Field(50, gt=0, description="First stage of a search of 500 descriptors, on one core.")
+    index_memory_mb: int = Field(4096, ge=1, description="Of one served generation; a swap holds two for a moment.")
+    search_budget_ms: float = Field(25, gt=0, description="Wish for the first stage of a search, on one core.")
     keep_generations: int = Field(5, ge=1, description="Generations that one can roll back to, the current included.")
     recall_margin: float = Field(0.05, ge=0, le=1, description="A publish that falls by more than this is blocked.")
 

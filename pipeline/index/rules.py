@@ -1,6 +1,10 @@
-"""How a collection is indexed: a table of kinds, most accurate first, and what each costs in memory and time."""
+"""How a collection is indexed: a table of kinds, most accurate first, and what each costs in memory and time.
 
-from bisect import bisect_left
+The memory budget is a limit, the latency budget a wish: the most accurate kind that fits both is taken, else the
+fastest that fits the memory.
+"""
+
+from bisect import bisect_right
 from dataclasses import dataclass
 from math import ceil, inf, log2, sqrt
 from typing import Literal
@@ -12,7 +16,10 @@ from pipeline.errors import IndexTooLarge
 Codes = Literal["exact", "sq8", "rabitq", "pq"]
 
 # Descriptors of one query, which the expected latency is for.
-QUERY_DESCRIPTORS = 500
+QUERY_DESCRIPTORS = 250
+# Descriptors of an image that are indexed: of 400 snapshots of 10,000 covers these find as many as all 500 do, all, and
+# the 200 best find 2 % fewer.
+PER_IMAGE = 240
 # Up to so many descriptors an inverted file has nothing to gain.
 EXACT_LIMIT = 40_000
 MAX_LISTS = 1 << 16
@@ -36,7 +43,7 @@ class Choice(BaseModel, frozen=True):
     descriptors: int
     """How many it was made for."""
     per_image: int
-    """Descriptors of an image that are indexed: its strongest. Verification uses all of them."""
+    """Descriptors of an image that are indexed: its best. Verification uses all of them."""
     lists: int
     """Inverted lists; 0 for exact search."""
     probes: int
@@ -51,7 +58,6 @@ class Choice(BaseModel, frozen=True):
 @dataclass(frozen=True)
 class _Row:
     codes: Codes
-    per_image: int
     probes: int
     descriptor_bytes: int
     """Code and id."""
@@ -64,12 +70,10 @@ class _Row:
 
 
 _TABLE = (
-    _Row("exact", 500, 0, 136, 5.3, 0.0, EXACT_LIMIT),
-    _Row("sq8", 500, 16, 136, 5.7, 1.5),
-    _Row("rabitq", 500, 8, 32, 8.4, 0.4),
-    _Row("pq", 500, 8, 24, 0.9, 1.1),
-    _Row("rabitq", 200, 8, 32, 8.4, 0.4),
-    _Row("pq", 200, 8, 24, 0.9, 1.1),
+    _Row("exact", 0, 136, 5.3, 0.0, EXACT_LIMIT),
+    _Row("sq8", 16, 136, 5.7, 1.5),
+    _Row("rabitq", 8, 32, 8.4, 0.4),
+    _Row("pq", 8, 24, 0.9, 1.1),
 )
 
 
@@ -81,24 +85,34 @@ def lists_for(descriptors: int) -> int:
 
 
 def choose(images: int, descriptors_per_image: float, memory_budget_bytes: int, latency_budget_ms: float) -> Choice:
-    """The most accurate kind that fits both budgets; its reason says which budget refused those before it.
+    """The row of the table to take; its reason says which budget refused those before it.
 
-    Raises IndexTooLarge, with what to do, where not even the smallest fits.
+    Raises IndexTooLarge, with what to do, where not even the smallest fits the memory.
     """
+    fitting: list[Choice] = []
     refusals: list[str] = []
     for row in _TABLE:
         one = _cost(row, images, descriptors_per_image)
-        why = _refusal(row, one, memory_budget_bytes, latency_budget_ms)
+        why = _too_large(row, one, memory_budget_bytes)
         if why is None:
-            reason = "; ".join([f"{_name(one)} for {images} images", *refusals])
-            return one.model_copy(update={"reason": reason})
+            fitting.append(one)
+            if one.latency_ms <= latency_budget_ms:
+                return _because(one, images, refusals)
+            why = f"{one.latency_ms:.0f} ms, SEARCH_BUDGET_MS is {latency_budget_ms:g}"
         refusals.append(f"not {_name(one)}: {why}")
-    raise IndexTooLarge(_way_out(images, descriptors_per_image, memory_budget_bytes, latency_budget_ms))
+    if not fitting:
+        raise IndexTooLarge(_way_out(images, descriptors_per_image, memory_budget_bytes))
+    fastest = min(fitting, key=lambda one: one.latency_ms)
+    return _because(fastest, images, ["the fastest that fits INDEX_MEMORY_MB", *refusals])
+
+
+def _because(choice: Choice, images: int, refusals: list[str]) -> Choice:
+    return choice.model_copy(update={"reason": "; ".join([f"{_name(choice)} for {images} images", *refusals])})
 
 
 def _cost(row: _Row, images: int, descriptors_per_image: float) -> Choice:
     """What a row of the table comes to for so many images; its reason is empty."""
-    descriptors = round(images * min(descriptors_per_image, row.per_image))
+    descriptors = round(images * min(descriptors_per_image, PER_IMAGE))
     if row.codes == "exact":
         lists, coarse_us, scanned = 0, 0.0, float(descriptors)
     else:
@@ -111,7 +125,7 @@ def _cost(row: _Row, images: int, descriptors_per_image: float) -> Choice:
     return Choice(
         codes=row.codes,
         descriptors=descriptors,
-        per_image=row.per_image,
+        per_image=PER_IMAGE,
         lists=lists,
         probes=min(row.probes, lists),
         memory_bytes=descriptors * row.descriptor_bytes + lists * LIST_BYTES + images * IMAGE_BYTES,
@@ -120,41 +134,34 @@ def _cost(row: _Row, images: int, descriptors_per_image: float) -> Choice:
     )
 
 
-def _refusal(row: _Row, one: Choice, memory_budget_bytes: int, latency_budget_ms: float) -> str | None:
-    """What speaks against it; None where it fits."""
+def _too_large(row: _Row, one: Choice, memory_budget_bytes: int) -> str | None:
+    """Why it cannot be; None where it can."""
     if one.descriptors > row.most:
         return f"{one.descriptors} descriptors, at most {row.most}"
     if one.memory_bytes > memory_budget_bytes:
         return f"{_mb(one.memory_bytes)} MB, INDEX_MEMORY_MB is {_mb(memory_budget_bytes)}"
-    if one.latency_ms > latency_budget_ms:
-        return f"{one.latency_ms:.0f} ms, SEARCH_BUDGET_MS is {latency_budget_ms:g}"
     return None
 
 
-def _way_out(images: int, descriptors_per_image: float, memory_budget_bytes: int, latency_budget_ms: float) -> str:
-    """Which settings to raise to what, or how many images fit."""
+def _way_out(images: int, descriptors_per_image: float, memory_budget_bytes: int) -> str:
+    """Which setting to raise to what, or how many images fit."""
 
-    def fits(fewer: int) -> bool:
-        costs = [(row, _cost(row, fewer, descriptors_per_image)) for row in _TABLE]
-        return any(_refusal(*cost, memory_budget_bytes, latency_budget_ms) is None for cost in costs)
+    def needed(some: int) -> Choice:
+        return min((_cost(row, some, descriptors_per_image) for row in _TABLE), key=lambda one: one.memory_bytes)
 
-    # Cost grows with the images, so the most that fit can be found by halving.
-    most = bisect_left(range(images), True, key=lambda fewer: not fits(fewer)) - 1
-    smallest = _cost(_TABLE[-1], images, descriptors_per_image)
-    raise_to = []
-    if smallest.memory_bytes > memory_budget_bytes:
-        raise_to.append(f"INDEX_MEMORY_MB from {_mb(memory_budget_bytes)} to {_mb(smallest.memory_bytes)}")
-    if smallest.latency_ms > latency_budget_ms:
-        raise_to.append(f"SEARCH_BUDGET_MS from {latency_budget_ms:g} to {ceil(smallest.latency_ms)}")
+    # Memory grows with the images, so the most that fit can be found by halving.
+    most = bisect_right(range(images), memory_budget_bytes, key=lambda some: needed(some).memory_bytes) - 1
+    smallest = needed(images)
     return (
-        f"{images} images are too many for the index: even {_name(smallest)} needs {_mb(smallest.memory_bytes)} MB and "
-        f"{smallest.latency_ms:.0f} ms a search. Raise {' and '.join(raise_to)}, or keep at most {max(most, 0)} images."
+        f"{images} images are too many for the index: even {_name(smallest)} needs {_mb(smallest.memory_bytes)} MB. "
+        f"Raise INDEX_MEMORY_MB from {_mb(memory_budget_bytes)} to {_mb(smallest.memory_bytes)}, or keep at most "
+        f"{max(most, 0)} images."
     )
 
 
 def _name(choice: Choice) -> str:
     lists = f", {choice.lists} lists" if choice.lists else ""
-    return f"{choice.codes} of {choice.per_image} descriptors an image{lists}"
+    return f"{choice.codes}{lists}"
 
 
 def _mb(size: int) -> int:

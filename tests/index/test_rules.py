@@ -3,64 +3,69 @@ import re
 import pytest
 
 from pipeline.errors import IndexTooLarge
-from pipeline.index.rules import choose, lists_for
+from pipeline.index.rules import PER_IMAGE, choose, lists_for
 
 ROOMY = 1 << 50
 
 
-def kind(images: int, megabytes: int, milliseconds: float) -> tuple[str, int]:
-    chosen = choose(images, 500, megabytes << 20, milliseconds)
-    return chosen.codes, chosen.per_image
+def kind(images: int, megabytes: int, milliseconds: float) -> str:
+    return choose(images, 500, megabytes << 20, milliseconds).codes
 
 
 def test_without_limits_the_most_accurate_is_taken() -> None:
-    assert kind(80, 1 << 30, 1e9) == ("exact", 500)
-    assert kind(81, 1 << 30, 1e9) == ("sq8", 500)
-    assert kind(10_000_000, 1 << 30, 1e9) == ("sq8", 500)
+    assert kind(160, 1 << 30, 1e9) == "exact"
+    assert kind(180, 1 << 30, 1e9) == "sq8"
+    assert kind(10_000_000, 1 << 30, 1e9) == "sq8"
 
 
-def test_less_memory_means_shorter_codes_and_then_fewer_descriptors() -> None:
-    found = [kind(100_000, megabytes, 1e9) for megabytes in (6600, 1700, 1300, 700, 500)]
-    assert found == [("sq8", 500), ("rabitq", 500), ("pq", 500), ("rabitq", 200), ("pq", 200)]
+def test_less_memory_means_shorter_codes() -> None:
+    assert [kind(100_000, megabytes, 1e9) for megabytes in (3200, 800, 600)] == ["sq8", "rabitq", "pq"]
 
 
 def test_less_time_means_a_kind_that_is_scanned_faster() -> None:
-    assert kind(1000, 1 << 30, 1000) == ("sq8", 500)
-    assert kind(1000, 1 << 30, 20) == ("pq", 500)
+    assert kind(10_000, 1 << 30, 1000) == "sq8"
+    assert kind(10_000, 1 << 30, 20) == "pq"
+
+
+def test_pictures_with_few_features_cost_less() -> None:
+    assert choose(1000, 40, ROOMY, 1e9).codes == "exact"
+    assert choose(1000, 500, ROOMY, 1e9).descriptors == 1000 * PER_IMAGE
 
 
 def test_the_reason_says_which_budget_refused_what() -> None:
-    reason = choose(100_000, 500, 1500 << 20, 150).reason
-    assert reason.startswith("pq of 500 descriptors an image")
-    assert re.search(r"not exact .*: 50000000 descriptors, at most 40000;", reason)
-    assert re.search(r"not sq8 .*: \d+ MB, INDEX_MEMORY_MB is 1500", reason)
-    slow = choose(1000, 500, 1 << 40, 20).reason
-    assert re.search(r"not sq8 .*: \d+ ms, SEARCH_BUDGET_MS is 20", slow)
+    reason = choose(100_000, 500, 600 << 20, 150).reason
+    assert reason.startswith("pq, 16384 lists for 100000 images")
+    assert re.search(r"not exact: 24000000 descriptors, at most 40000;", reason)
+    assert re.search(r"not sq8, .*: \d+ MB, INDEX_MEMORY_MB is 600", reason)
+    slow = choose(10_000, 500, 1 << 40, 20).reason
+    assert re.search(r"not sq8, .*: \d+ ms, SEARCH_BUDGET_MS is 20", slow)
 
 
-def test_what_fits_no_budget_is_refused_with_a_way_out() -> None:
+def test_a_latency_that_cannot_be_had_takes_the_fastest() -> None:
+    chosen = choose(1_000_000, 500, 8 << 30, 1)
+    assert chosen.codes == "pq"
+    assert "the fastest that fits INDEX_MEMORY_MB" in chosen.reason
+
+
+def test_what_fits_no_memory_is_refused_with_a_way_out() -> None:
     with pytest.raises(IndexTooLarge) as refused:
         choose(1_000_000, 500, 2048 << 20, 30)
-    found = re.search(
-        r"Raise INDEX_MEMORY_MB from 2048 to (\d+) and SEARCH_BUDGET_MS from 30 to (\d+), "
-        r"or keep at most (\d+) images",
-        str(refused.value),
-    )
+    found = re.search(r"Raise INDEX_MEMORY_MB from 2048 to (\d+), or keep at most (\d+) images", str(refused.value))
     assert found
-    memory, time, images = (int(one) for one in found.groups())
+    memory, images = (int(one) for one in found.groups())
     # All it proposes works, and not much less would.
-    assert choose(1_000_000, 500, memory << 20, time).codes == "pq"
+    assert choose(1_000_000, 500, memory << 20, 30).codes == "pq"
     assert choose(images, 500, 2048 << 20, 30)
     with pytest.raises(IndexTooLarge):
         choose(images + 1, 500, 2048 << 20, 30)
     with pytest.raises(IndexTooLarge):
-        choose(1_000_000, 500, (memory - 1) << 20, time)
+        choose(1_000_000, 500, (memory - 1) << 20, 30)
 
 
-def test_two_hundred_million_descriptors_are_searched_in_150_ms() -> None:
-    chosen = choose(1_000_000, 200, ROOMY, 150)
+def test_a_million_images_take_six_kilobytes_each_and_are_searched_in_150_ms() -> None:
+    chosen = choose(1_000_000, 500, 8 << 30, 25)
     assert chosen.lists == 1 << 15
-    assert chosen.probes == 8
+    assert chosen.memory_bytes < 6 * 1024 * 1_000_000
     assert chosen.latency_ms < 150
 
 
