@@ -42,9 +42,12 @@ ERROR_STRIDE = 16
 GRAPH_LINKS = 32
 GRAPH_BUILD_EFFORT = 40
 GRAPH_SEARCH_EFFORT = 32
-# Of 32,768 lists this finds the nearest for 97 % of the descriptors that are added, and one hardly farther for the
-# others (0.6 % in the mean), in less than half the time.
-GRAPH_ADD_EFFORT = 8
+# With 32,768 lists this puts 7 % of the descriptors that are added into one of the next lists, and takes a third of the
+# time. A search of 8 lists then finds 83.5 % of the nearest neighbours instead of 83.9 %.
+GRAPH_ADD_EFFORT = 4
+# Descriptors are added sorted by the nearest of so many centroids: a walk then finds the part of the graph that the one
+# before it used in the processor's caches.
+GRAPH_REGIONS = 64
 
 Role = Literal["base", "delta"]
 
@@ -141,23 +144,36 @@ def add(index: Any, blocks: Iterable[NDArray[np.uint8]], first_descriptor: int) 
     Returns how many, and their mean squared distance to the centroids of their lists (0 for exact search).
     """
     added, errors = 0, []
-    _walk_graph(index, GRAPH_ADD_EFFORT)
+    graph = _graph_of(index)
+    if graph:
+        graph.hnsw.efSearch = GRAPH_ADD_EFFORT
     for block in blocks:
         rows = block.astype(np.float32)
-        start = first_descriptor + added
-        index.add_with_ids(rows, np.arange(start, start + len(rows), dtype=np.int64))
+        ids = np.arange(first_descriptor + added, first_descriptor + added + len(rows), dtype=np.int64)
+        if graph:
+            order = _by_region(graph, rows)
+            rows, ids = rows[order], ids[order]
+        index.add_with_ids(rows, ids)
         added += len(rows)
         if isinstance(index, faiss.IndexIVF):
             errors.append(index.quantizer.search(rows[::ERROR_STRIDE], 1)[0].ravel())
-    _walk_graph(index, GRAPH_SEARCH_EFFORT)
+    if graph:
+        graph.hnsw.efSearch = GRAPH_SEARCH_EFFORT
     return added, float(np.concatenate(errors).mean()) if errors else 0.0
 
 
-def _walk_graph(index: Any, effort: int) -> None:
-    """How hard to look for the nearest lists from now on, where a graph finds them."""
+def _graph_of(index: Any) -> Any | None:
+    """The graph that finds the lists; None where they are found one after another, or where there are none."""
     quantizer = faiss.downcast_index(index.quantizer) if isinstance(index, faiss.IndexIVF) else None
-    if isinstance(quantizer, faiss.IndexHNSW):
-        quantizer.hnsw.efSearch = effort
+    return quantizer if isinstance(quantizer, faiss.IndexHNSW) else None
+
+
+def _by_region(graph: Any, rows: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Row numbers, sorted by the nearest of some centroids."""
+    regions = faiss.IndexFlatL2(DIMENSIONS)
+    regions.add(graph.reconstruct_n(0, min(GRAPH_REGIONS, graph.ntotal)))
+    _, nearest = regions.search(rows, 1)
+    return np.argsort(nearest.ravel(), kind="stable")
 
 
 def list_sizes(index: Any) -> NDArray[np.uint32]:
