@@ -37,6 +37,16 @@ down: .venv/.installed ## Stop what `make up` started; the data stays
 bench: .venv/.installed ## Throughput through the DAGs against bare SIFT. ARGS='--images 20000'
 	$(BIN)/sleeve bench ingest $(ARGS)
 
+.PHONY: quality
+quality: .venv/.installed ## Recall and false accepts on sample covers, with a plot. SET=<folder> for your own set
+	$(if $(SET),,$(BIN)/sleeve bench covers .devstack/covers-set)
+	$(BIN)/sleeve bench quality --set '$(or $(SET),.devstack/covers-set)' --plot .devstack/quality.png --json $(ARGS)
+
+.PHONY: growth
+growth: .venv/.installed ## A million images: building, memory, queries. ARGS='--images 50000'
+	INDEX_MEMORY_MB=$${INDEX_MEMORY_MB:-8192} SEARCH_BUDGET_MS=$${SEARCH_BUDGET_MS:-200} \
+		$(BIN)/sleeve bench growth --work .devstack/growth --plot .devstack/growth.png --json $(ARGS)
+
 .PHONY: format
 format: .venv/.installed ## Let ruff rewrite the code
 	$(BIN)/ruff check --fix .

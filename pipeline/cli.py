@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so that `sleeve --help` answers 
 
 import json
 import logging
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -204,6 +205,10 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+Work = Annotated[Path | None, typer.Option(help="Keep what is made here, and use what is here; else it is temporary")]
+Plot = Annotated[Path | None, typer.Option(help="Draw it as a picture (PNG), here")]
+
+
 @bench_app.command("ingest")
 def bench_ingest(
     images: Annotated[int, typer.Option(min=10, help="How many sample covers to take in")] = 5000,
@@ -213,7 +218,85 @@ def bench_ingest(
     from bench.ingest import run
 
     with progress() as bars:
-        result = run(images, bars)
+        print_result(run(images, bars), as_json)
+
+
+@bench_app.command("covers")
+def bench_covers(
+    folder: Annotated[Path, typer.Argument(help="Where the benchmark set goes; what is there already stays")],
+    images: Annotated[int, typer.Option(min=1, help="Covers in the database")] = 10_000,
+    queries: Annotated[int, typer.Option(min=1, help="Snapshots of one of them each")] = 1000,
+    strangers: Annotated[int, typer.Option(min=0, help="Snapshots of covers that are not in it")] = 200,
+    sheets: Annotated[int, typer.Option(min=0, help="Snapshots of a contact sheet of twelve")] = 10,
+) -> None:
+    """Make a benchmark set of sample covers."""
+    from bench.sets import write_set
+
+    with progress() as bars:
+        bar = bars.add_task("drawing", total=images + min(queries, images) + strangers + sheets)
+        for _ in write_set(folder, images, queries, strangers, sheets):
+            bars.advance(bar)
+
+
+@bench_app.command("quality")
+def bench_quality(
+    folder: Annotated[Path, typer.Option("--set", help="A benchmark set: a folder with groundtruth.json")],
+    distractors: Annotated[
+        Path | None, typer.Option(exists=True, help="More pictures for the index: a folder or an archive")
+    ] = None,
+    work: Work = None,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Recall, false accepts and latency on a benchmark set, against the recipe of small services and bare Faiss."""
+    from bench.quality import run
+
+    with progress() as bars, work_folder(work) as place:
+        print_result(run(folder, distractors, Settings(), place, plot, bars), as_json)
+
+
+@bench_app.command("search")
+def bench_search(
+    images: Annotated[int, typer.Option(min=100, help="In the index; those beyond 10,000 are simulated")] = 10_000,
+    work: Work = None,
+    as_json: Json = False,
+) -> None:
+    """`POST /search` over HTTP against bare SIFT of the same photos, and what the index costs."""
+    from bench.collection import Collection
+    from bench.search import run
+
+    with progress() as bars, work_folder(work) as place:
+        print_result(run(Collection(place, images, Settings()), bars), as_json)
+
+
+@bench_app.command("growth")
+def bench_growth(
+    images: Annotated[int, typer.Option(min=100, help="At the end; those beyond 10,000 are simulated")] = 1_000_000,
+    work: Work = None,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Building, memory, queries and recall at a quarter of the images, at half of them, and with all."""
+    from bench.collection import Collection
+    from bench.growth import run
+
+    with progress() as bars, work_folder(work) as place:
+        print_result(run(Collection(place, images, Settings()), plot, bars), as_json)
+
+
+@contextmanager
+def work_folder(given: Path | None) -> Iterator[Path]:
+    """The folder that the user gave, or one that is gone afterwards."""
+    if given:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given.resolve()
+    else:
+        with tempfile.TemporaryDirectory(prefix="sleeve-bench-") as temporary:
+            yield Path(temporary)
+
+
+def print_result(result: dict[str, Any], as_json: bool) -> None:
+    """What a benchmark measured."""
     if as_json:
         out.print_json(json.dumps(result))
     else:

@@ -37,17 +37,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # Requests run side by side in threads, so each computes on one core.
     cv2.setNumThreads(1)
     await run_in_threadpool(context.catalog.prepare)
-    reader = app.state.reader = Reader(generations(context), app.state.settings.num_features)
+    reader = app.state.reader = app.state.reader or Reader(generations(context), app.state.settings.num_features)
     await run_in_threadpool(reader.start)
     yield
     await run_in_threadpool(reader.stop)
     context.catalog.close()
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application for these settings."""
+def create_app(settings: Settings, reader: Reader | None = None) -> FastAPI:
+    """The application for these settings; without a `reader`, searches are answered from the current generation."""
     app = FastAPI(title="Sleeve", summary="Find the picture that a snapshot shows.", lifespan=_lifespan)
     app.state.settings = settings
+    app.state.reader = reader
     # The form around a picture takes some bytes as well.
     app.add_middleware(BodyLimit, max_bytes=settings.max_image_bytes + (64 << 10))
     app.post("/search", responses=_REFUSED)(search)
