@@ -1,4 +1,4 @@
-"""The `sleeve` command: import, search, status, doctor, bench.
+"""The `sleeve` command: import, search, status, generations, rollback, doctor, bench.
 
 Heavy modules are imported inside the commands, so that `sleeve --help` answers at once.
 """
@@ -182,6 +182,43 @@ def status(as_json: Json = False) -> None:
     for refused in result["quarantine"]:
         out.print(f"[yellow]quarantined[/] {refused['key']}: {refused['reason']}", highlight=False)
     out.print(f"Backlog: {result['backlog']}. Generation: {manifest.id if manifest else 'none yet'}.")
+
+
+@app.command("generations")
+def list_generations(as_json: Json = False) -> None:
+    """States of the index that are kept, newest first."""
+    from pipeline.index.history import entries
+    from pipeline.indexing import generations
+
+    found = entries(generations(Context(Settings())))
+    if as_json:
+        out.print_json(json.dumps({"generations": [entry.summary() for entry in found]}))
+        return
+    table = Table("id", "state", "kind", "codes", "images", "recall@1", "readers", "reason")
+    for entry in found:
+        one = entry.manifest
+        recall = f"{one.recall.recall_at_1:.3f}" if one.recall else ""
+        row = (one.id, entry.state, one.kind, one.choice.codes, one.counts.images, recall, entry.readers, one.reason)
+        table.add_row(*map(str, row))
+    out.print(table)
+
+
+@app.command()
+def rollback(
+    generation: Annotated[str | None, typer.Argument(help="Its id; the one before the current by default")] = None,
+    as_json: Json = False,
+) -> None:
+    """Serve an earlier generation of the index again. Images that it lacks are appended to it by the next run."""
+    from pipeline.indexing import roll_back
+
+    context = Context(Settings())
+    manifest = roll_back(context, generation)
+    counts = context.catalog.counts()
+    if as_json:
+        again = counts["featured"] + counts["pending"]
+        out.print_json(json.dumps({"generation": manifest.id, "images": manifest.counts.images, "waiting": again}))
+    else:
+        out.print(f"{manifest.id} with {manifest.counts.images} images answers from now on.")
 
 
 @app.command()

@@ -91,3 +91,24 @@ def test_doctor(environment: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     done = sleeve("doctor", "--json")
     assert done.returncode == 1
     assert [row["what"] for row in json.loads(done.stdout)["missing"]] == ["image bucket"]
+
+
+def test_generations_are_listed_and_rolled_back(collection: Context, tmp_path: Path) -> None:
+    refused = sleeve("rollback")
+    assert refused.returncode == 1
+    assert "is not kept" in refused.stderr.replace("\n", " ")
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "cover.jpg").write_bytes(cover_jpeg(9))
+    assert sleeve("import", tmp_path / "late", "--json").returncode == 0
+    index_all(collection, "late")
+
+    newest, oldest = json.loads(sleeve("generations", "--json").stdout)["generations"]
+    assert (newest["state"], newest["kind"], newest["images"], newest["reason"]) == ("current", "append", 7, "1 images")
+    assert (oldest["state"], oldest["kind"], oldest["images"], oldest["codes"]) == ("published", "rebuild", 6, "exact")
+    assert newest["recall"] is not None
+
+    done = sleeve("rollback", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"generation": oldest["id"], "images": 6, "waiting": 1}
+    listed = sleeve("generations").stdout
+    assert "rolled" in listed

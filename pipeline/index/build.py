@@ -111,9 +111,10 @@ def train(choice: Choice, sample: NDArray[np.uint8], threads: int) -> Any:
     index.cp.max_points_per_centroid = TRAINING_ROWS_PER_LIST
     index.cp.min_points_per_centroid = 1
     rows = sample.astype(np.float32)
-    faiss.omp_set_num_threads(threads)
+    # In many tiny steps, as for few lists and for codes, threads mostly wait for each other: 17 s instead of 1 s were
+    # seen where others wanted the cores too.
+    faiss.omp_set_num_threads(threads if graph else 1)
     index.train_q1(len(rows), faiss.swig_ptr(rows), False, faiss.METRIC_L2)
-    # Codes are trained in many tiny steps: threads would mostly wait for each other (17 s instead of 1 s were seen).
     faiss.omp_set_num_threads(1)
     index.train(rows)
     index.clustering_index = None

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -31,6 +31,21 @@ class Entry(BaseModel, frozen=True):
     state: State
     readers: int
     """How many processes serve it now."""
+
+    def summary(self) -> dict[str, Any]:
+        """What a list shows of it, for JSON."""
+        one = self.manifest
+        return {
+            "id": one.id,
+            "created_at": one.created_at.isoformat(),
+            "state": self.state,
+            "readers": self.readers,
+            "kind": one.kind,
+            "codes": one.choice.codes,
+            "reason": one.reason,
+            "images": one.counts.images,
+            "recall": one.recall.recall_at_1 if one.recall else None,
+        }
 
 
 def entries(own: Generations) -> list[Entry]:

@@ -98,8 +98,9 @@ class Reader:
         manifest = self._generations.load(self._generations.uri(current))
         opened = OpenGeneration.open(manifest, self._generations.files, self._open)
         if len(opened):
-            # The first query after a swap should not be the one that waits for the disk.
-            self._workers.submit(recognise, opened, opened.features(0), Wanted()).result()
+            # The first query after a swap should not be the one that waits for the disk; nor this one for all others.
+            one_thread()
+            recognise(opened, opened.features(0), Wanted())
         # Queries that run hold on to the old one; it is freed with the last of them.
         self._open = opened
         self._hold([current])

@@ -16,6 +16,7 @@ from pipeline.features.sift import Features, extract
 from pipeline.index import growth, rules
 from pipeline.index.generations import Generations
 from pipeline.index.manifest import Manifest
+from pipeline.index.reader import Reader
 from pipeline.samples import cover, snapshot
 from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
@@ -67,6 +68,11 @@ def append(generations: Generations, *names: str) -> Manifest:
 def rebuild(generations: Generations) -> Manifest:
     """Rebuild and publish."""
     return publish(generations, growth.rebuild(generations, generations.current(), [], "test"))
+
+
+def reader_of(generations: Generations) -> Reader:
+    """A reader of these generations that follows nothing by itself."""
+    return Reader(generations)
 
 
 def everything(generations: Generations) -> set[str]:

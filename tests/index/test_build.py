@@ -51,7 +51,8 @@ class Built:
 
     def answer(self, queries: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         trained = build.open_trained(self.trained) if self.trained else None
-        return search.neighbours([build.open_part(self.path(part), trained) for part in self.parts], queries)
+        parts = [build.open_part(self.path(part), trained) for part in self.parts]
+        return search.neighbours(trained, parts, self.kind.probes, queries)
 
     def merged(self) -> "Built":
         whole = object.__new__(Built)

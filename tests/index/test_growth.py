@@ -1,5 +1,6 @@
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
 
 import pytest
 
@@ -8,20 +9,21 @@ from pipeline.index import build, compaction, growth, rules
 from pipeline.index.generations import Generations
 from pipeline.index.manifest import Manifest, Recall
 from pipeline.index.opened import OpenGeneration
+from pipeline.index.recognise import Wanted, recognise
 from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects, parse_s3_uri
 
 from .conftest import FEATURES, Add, Picture, append, everything, only, publish, rebuild
 
-Answers = list[list[tuple[object, int, float]]]
+Answers = list[list[tuple[UUID, int]]]
 
 
 def answers(manifest: Manifest, generations: Generations, pictures: list[Picture]) -> Answers:
-    """What the snapshots find: ids, inliers and votes."""
-    opened = OpenGeneration(manifest, generations.files)
+    """What the snapshots find, and with how many inliers."""
+    opened = OpenGeneration.open(manifest, generations.files)
     return [
-        sorted((match.image_id, match.geometry.inliers, match.votes) for match in opened.search(one.photo, 5, 0.0))
+        [(match.image_id, match.geometry.inliers) for match in recognise(opened, one.photo, Wanted(5, 0.0))]
         for one in pictures
     ]
 
@@ -101,14 +103,14 @@ def test_a_rebuild_drops_deleted_images_for_good(
     rebuilt = rebuild(generations)
 
     assert rebuilt.counts.images == 3
-    opened = OpenGeneration(rebuilt, generations.files)
+    opened = OpenGeneration.open(rebuilt, generations.files)
     kept = [opened.image_id(number) for number in range(len(opened))]
     assert kept == [pictures[0].id, pictures[2].id, pictures[3].id]
     # An append that comes late must not bring them back, nor add the others twice.
     assert growth.append(generations, generations.current(), catalog.featured_segments()) is None
     # The new segment is in the store, not only on this disk.
     elsewhere = Generations(settings.model_copy(update={"sleeve_home": settings.sleeve_home / "b"}), objects, catalog)
-    assert len(OpenGeneration(rebuilt, elsewhere.files)) == 3
+    assert len(OpenGeneration.open(rebuilt, elsewhere.files)) == 3
 
 
 def test_a_collection_may_become_empty(
@@ -148,7 +150,7 @@ def test_a_copy_that_was_cut_short_is_fetched_again(
     part = current.parts[0]
     path = generations.files.folder("parts") / f"{part.name}.faiss"
     path.write_bytes(b"")
-    assert len(OpenGeneration(current, generations.files)) == 2
+    assert len(OpenGeneration.open(current, generations.files)) == 2
     assert hashlib.sha256(path.read_bytes()).hexdigest() == part.name
 
 
@@ -215,7 +217,7 @@ def test_merged_parts_stay_within_the_memory_of_the_index(
     monkeypatch.setattr(growth, "MERGED_SHARE", (generations.settings.index_memory_mb << 20) / (2.5 * shard_bytes[0]))
     merged = publish(generations, growth.merge(generations, uri))
     assert [part.images for part in merged.parts] == [12, 12]
-    assert len(OpenGeneration(merged, generations.files)) == 24
+    assert len(OpenGeneration.open(merged, generations.files)) == 24
 
 
 def read(generations: Generations, uri: str) -> bytes:
@@ -259,7 +261,7 @@ def test_a_rebuild_is_brought_up_to_date_with_what_was_appended_meanwhile(
 
     assert (rebased.kind, rebased.parent, rebased.counts.images) == ("rebuild", current.id, 12)
     assert [part.role for part in rebased.parts] == ["base", "delta"]
-    opened = OpenGeneration(rebased, generations.files)
+    opened = OpenGeneration.open(rebased, generations.files)
     assert {opened.image_id(number) for number in range(12)} == {one.id for one in pictures[:12]}
     # Another rebuild that was begun before is of no use any more.
     assert growth.rebase(generations, generations.load(uri), rebased) is None
@@ -271,8 +273,8 @@ def test_a_collection_that_does_not_fit_is_refused_before_anything_is_built(
     current = append(generations, add(pictures[:4]))
     stored = everything(generations)
     late = add(pictures[4:8])
-    monkeypatch.setattr(settings, "search_budget_ms", 0.001)
-    with pytest.raises(IndexTooLarge, match="Raise SEARCH_BUDGET_MS"):
+    monkeypatch.setattr(settings, "index_memory_mb", 0)
+    with pytest.raises(IndexTooLarge, match="Raise INDEX_MEMORY_MB"):
         growth.append(generations, current, [late])
     with pytest.raises(IndexTooLarge):
         growth.plan(generations, current, [], "test")

@@ -8,11 +8,10 @@ from pipeline.index import growth, history
 from pipeline.index.generations import Generations
 from pipeline.index.manifest import Manifest
 from pipeline.index.opened import OpenGeneration
-from pipeline.index.reader import Reader
 from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
 
-from .conftest import FEATURES, Add, Picture, append, everything, only, publish, rebuild
+from .conftest import Add, Picture, append, everything, only, publish, reader_of, rebuild
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def statuses(catalog: Catalog, pictures: list[Picture]) -> list[str]:
 
 
 def images(generations: Generations, manifest: Manifest) -> set[UUID]:
-    opened = OpenGeneration(manifest, generations.files)
+    opened = OpenGeneration.open(manifest, generations.files)
     return {opened.image_id(number) for number in range(len(opened))}
 
 
@@ -188,7 +187,7 @@ def test_pruning_keeps_what_a_reader_serves_and_what_is_being_made(
 ) -> None:
     monkeypatch.setattr(settings, "keep_generations", 1)
     first = grow(pictures[:4])
-    reader = Reader(generations, FEATURES)
+    reader = reader_of(generations)
     assert reader.refresh()
     second = grow(pictures[4:6])
     third = grow(pictures[6:8])
@@ -240,7 +239,7 @@ def test_files_that_nothing_names_are_removed_once_they_are_old(
 def test_deleted_pictures_are_gone_from_bucket_and_disk_and_the_others_are_still_found(
     generations: Generations, grow, pictures: list[Picture], catalog: Catalog
 ) -> None:
-    reader = Reader(generations, FEATURES)
+    reader = reader_of(generations)
     before = grow(pictures[:8])
     grow(pictures[8:12])
     assert reader.refresh()

@@ -7,7 +7,7 @@ import pytest
 from pipeline.index import reasons
 from pipeline.index.build import Part, Trained, pack
 from pipeline.index.manifest import Counts, Manifest
-from pipeline.index.rules import EXACT_LIMIT, Choice, choose
+from pipeline.index.rules import EXACT_LIMIT, PER_IMAGE, Choice, choose
 
 EVEN = np.full(64, 1000, np.uint32)
 UNEVEN = np.array([8000] * 8 + [0] * 56, np.uint32)
@@ -56,7 +56,7 @@ def test_retraining_is_due_after_so_many_images() -> None:
 
 
 def test_outgrowing_exact_search_is_a_reason() -> None:
-    most = EXACT_LIMIT // 500
+    most = EXACT_LIMIT // PER_IMAGE
     assert growth(most, 10) is None
     assert "better served by sq8" in (growth(most + 1, 10) or "")
 

@@ -82,6 +82,7 @@ def test_a_collection_that_does_not_fit_fails_at_once_with_what_to_raise(
     context.objects.put(context.settings.require("s3_bucket"), "a.jpg", cover_jpeg(0))
     run(ImportOperator(task_id="import", source=f"s3://{context.settings.require('s3_bucket')}/"))
     index_all(context, "run")
-    monkeypatch.setenv("SEARCH_BUDGET_MS", "0.001")
-    with pytest.raises(AirflowFailException, match=r"Raise SEARCH_BUDGET_MS from 0\.001 to"):
+    monkeypatch.setenv("INDEX_MEMORY_MB", "1")
+    monkeypatch.setattr("pipeline.index.rules.IMAGE_BYTES", 1 << 21)
+    with pytest.raises(AirflowFailException, match="Raise INDEX_MEMORY_MB from 1 to 3"):
         run(PlanOperator(task_id="plan", force=True))
