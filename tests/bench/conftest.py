@@ -8,7 +8,7 @@ from rich.progress import Progress
 
 from bench.sets import write_set
 
-IMAGES, QUERIES, STRANGERS, SHEETS = 30, 8, 3, 1
+IMAGES, QUERIES, STRANGERS, SHEETS = 30, 5, 2, 1
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ SIMULATED = 50
 @pytest.fixture(autouse=True)
 def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (growth, search):
-        monkeypatch.setattr(module, "QUERIES", 6)
+        monkeypatch.setattr(module, "QUERIES", 4)
         monkeypatch.setattr(module, "WARM_UP", 1)
 
 

@@ -70,12 +70,12 @@ def test_descriptors_have_the_length_and_the_neighbourhood_of_real_ones(pool: Po
 
 
 def to_other_images(images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Squared distance of each descriptor to the nearest one in another image."""
+    """Squared distance of every fourth descriptor to the nearest one in another image."""
     nearest = []
     for number, image in enumerate(images):
         index = faiss.IndexFlatL2(128)
         index.add(np.concatenate(images[:number] + images[number + 1 :]).astype(np.float32))
-        nearest.append(index.search(image.astype(np.float32), 1)[0].ravel())
+        nearest.append(index.search(image[::4].astype(np.float32), 1)[0].ravel())
     return np.concatenate(nearest)
 
 
