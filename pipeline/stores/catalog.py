@@ -308,12 +308,14 @@ class Catalog:
             found.update(document["_id"] for document in self.images.find(query, {"_id": 1}))
         return found
 
-    def matching(self, wanted: Filter) -> dict[UUID, UUID]:
-        """Images that are not deleted and pass the filter, by the image whose features they share: themselves, or the
-        original of an exact copy. A copy answers for an original that does not pass."""
+    def matching(self, wanted: Filter, but: UUID | None = None) -> dict[UUID, UUID]:
+        """Images, except `but`, that are not deleted and pass the filter, by the image whose features they share:
+        themselves, or the original of an exact copy. A copy answers for an original that does not pass."""
         answers: dict[UUID, UUID] = {}
         for document in self.images.find(wanted.query(), {"duplicate_of": 1}):
             one, original = document["_id"], document.get("duplicate_of")
+            if one == but:
+                continue
             if original is None:
                 answers[one] = one
             else:
@@ -385,14 +387,9 @@ class Catalog:
         found = self.images.find({"group": {"$gt": UUID(int=0)}}, {"group": 1, "group_size": 1})
         return {one["_id"]: (one["group"], one.get("group_size")) for one in found}
 
-    def set_groups(self, changes: Mapping[UUID, tuple[Group, Group]]) -> None:
-        """For {image: (before, after)}: move images from a group to another one, if they still are where they were."""
-        names = ("group", "group_size")
-        rows = []
-        for one, (before, after) in changes.items():
-            still = dict(zip(names, before, strict=True))
-            rows.append(({"_id": one, **still}, dict(zip(names, after, strict=True))))
-        self._update(rows)
+    def set_groups(self, groups: Mapping[UUID, Group]) -> None:
+        """Move images into groups, or out of any."""
+        self._update([({"_id": one}, {"group": group, "group_size": size}) for one, (group, size) in groups.items()])
 
     def groups(self, limit: int, after: tuple[int, UUID] | None = None) -> list[tuple[int, UUID]]:
         """A page of groups, largest first: their sizes and ids. `after` is the last of the page before."""

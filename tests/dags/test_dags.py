@@ -53,7 +53,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_every_dag_parses_and_stays_light(parsed: dict) -> None:
     assert parsed["errors"] == {}
-    assert set(parsed["dags"]) == {"ingest", "import_images", "rebuild_index", "sweep"}
+    assert set(parsed["dags"]) == {"ingest", "import_images", "rebuild_index", "sweep", "find_duplicates"}
     assert parsed["heavy"] == []
 
 
@@ -67,6 +67,13 @@ def test_steps_follow_each_other(parsed: dict) -> None:
     assert tasks["append"]["rule"] == "TriggerRule.ALL_DONE"
     assert tasks["prune"]["upstream"] == ["publish"]
     assert tasks["all_shards_done"]["upstream"] == ["shard.extract"]
+
+
+def test_near_duplicates_are_compared_in_shards_and_grouped_even_where_nothing_is_new(parsed: dict) -> None:
+    tasks = parsed["dags"]["find_duplicates"]["tasks"]
+    assert tasks["compare"]["mapped"]
+    assert (tasks["compare"]["upstream"], tasks["compare"]["pool"]) == (["plan"], "cpu")
+    assert (tasks["regroup"]["upstream"], tasks["regroup"]["rule"]) == (["compare"], "TriggerRule.NONE_FAILED")
 
 
 def test_a_rebuild_is_built_in_shards(parsed: dict) -> None:
