@@ -31,6 +31,9 @@ app.add_typer(bench_app, name="bench")
 out = Console()
 err = Console(stderr=True)
 
+# More groups of near-duplicates would scroll away.
+MAX_GROUPS = 50
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last.")]
 
 
@@ -109,38 +112,56 @@ def wait_for(context: Context, ids: set[UUID], bars: Progress) -> Counter[str]:
 
 @app.command()
 def search(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A snapshot: JPEG, PNG or WebP")],
+    query: Annotated[str, typer.Argument(help="A snapshot (JPEG, PNG or WebP), or the id of an image")],
+    crop: Annotated[str | None, typer.Option(help="A part of it: x,y,width,height as fractions, 0 to 1")] = None,
+    label: Annotated[str | None, typer.Option(help="Only images of this label")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only images of this owner")] = None,
+    since: Annotated[str | None, typer.Option(help="Only images added since this date or time, UTC")] = None,
+    until: Annotated[str | None, typer.Option(help="Only images added up to this date or time, UTC")] = None,
     top_n: Annotated[int | None, typer.Option(min=1, max=100, help="Most answers")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write the query beside its match, inliers drawn, here")] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the images that a snapshot shows."""
-    from pipeline.features.describe import describe
+    """Find the images that a snapshot, or an image of the collection, shows."""
+    from pipeline import searching
+    from pipeline.features.photo import Photo
     from pipeline.index.reader import Reader
     from pipeline.indexing import generations
     from pipeline.pictures import draw_match
 
     context = Context(Settings())
-    data = file.read_bytes()
-    features = describe(data, context.settings)
-    settings = context.settings
-    with Reader(generations(context), settings.num_features) as reader:
-        count = top_n or settings.top_n
-        matches = reader.search(features, count, settings.similarity_threshold, context.catalog.alive)
+    part = searching.parse_crop(crop) if crop else searching.WHOLE
+    wanted = searching.parse_filter(label, owner, since, until)
+    image = image_or_file(query)
+    with Reader(generations(context)) as reader:
+        if image:
+            asked = searching.of_image(context, reader, image, part)
+        else:
+            asked = Photo(Path(query).read_bytes(), context.settings, part)
+        matches = searching.search(context, reader, searching.Question(asked, image, top_n, wanted))
         if reader.last_error:
             raise BrokenGeneration(reader.last_error)
     documents = context.catalog.find([match.image_id for match in matches])
     if picture and matches:
-        document = documents[matches[0].image_id]
-        draw_match(
-            data, context.objects.get(document["bucket"], document["key"]), matches[0].geometry, picture, settings
-        )
+        left = searching.original(context, image) if image else Path(query).read_bytes()
+        right = searching.original(context, matches[0].image_id)
+        draw_match(left, right, matches[0].geometry, picture, context.settings, part)
     if as_json:
         out.print_json(json.dumps({str(match.image_id): match.score for match in matches}))
     elif matches:
         out.print(match_table(matches, documents))
     else:
         out.print("Nothing in the collection looks like this.")
+
+
+def image_or_file(text: str) -> UUID | None:
+    """The id of an image, None for a file."""
+    if Path(text).is_file():
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        raise typer.BadParameter(f"there is no file {text}; give a picture, or the id of an image") from None
 
 
 def match_table(matches: list[Any], documents: dict[UUID, dict[str, Any]]) -> Table:
@@ -151,6 +172,61 @@ def match_table(matches: list[Any], documents: dict[UUID, dict[str, Any]]) -> Ta
         labels = ", ".join(document.get("labels", []))
         name = document.get("original_filename") or ""
         table.add_row(f"{match.score:.3f}", str(match.geometry.inliers), labels, name, str(match.image_id))
+    return table
+
+
+@app.command()
+def duplicates(
+    label: Annotated[str | None, typer.Option(help="Only groups with an image of this label")] = None,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Forget what was found, and compare all images again")] = False,
+    as_json: Json = False,
+) -> None:
+    """Images that show the same picture, in groups, largest first. The find_duplicates DAG finds them."""
+    from pipeline.duplicates import every_group
+
+    context = Context(Settings())
+    if rerun:
+        compare_all(context)
+    groups = [
+        group
+        for group in every_group(context.catalog)
+        if label is None or any(label in image["labels"] for image in group["images"])
+    ]
+    if as_json:
+        out.print_json(json.dumps({"groups": groups}))
+    elif groups:
+        out.print(duplicates_table(groups[:MAX_GROUPS]))
+        if len(groups) > MAX_GROUPS:
+            out.print(f"{len(groups) - MAX_GROUPS} more groups; --json lists all of them.")
+    else:
+        out.print("No near-duplicates were found.")
+
+
+def compare_all(context: Context) -> None:
+    """A whole pass of the find_duplicates DAG, over all images. It may be stopped; the DAG's next run goes on."""
+    from pipeline.duplicates import compare, plan, regroup
+
+    context.catalog.compare_again()
+    shards = plan(context)
+    with progress() as bars:
+        for shard in bars.track(shards, description="comparing"):
+            compare(context, shard)
+    regroup(context)
+
+
+def duplicates_table(groups: list[dict[str, Any]]) -> Table:
+    """Groups of near-duplicates, a line between them."""
+    table = Table("evidence", "label", "file", "id")
+    for group in groups:
+        for image in group["images"]:
+            if image["copy_of"]:
+                evidence = "same bytes"
+            else:
+                how = ", mirrored" if image["mirrored"] else ""
+                # The original of an exact copy need not have any other.
+                evidence = f"{image['score']:.3f}, {image['inliers']} inliers{how}" if image["score"] else "original"
+            table.add_row(evidence, ", ".join(image["labels"]), image["original_filename"] or "", image["id"])
+        table.add_section()
     return table
 
 

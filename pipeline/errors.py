@@ -4,6 +4,8 @@ SleeveError
 ├── BadImage            this picture can never be used: quarantine it, do not try again
 │   └── NoFeatures      readable, but nothing on it that could be recognised
 ├── BadEvent            this message can never be understood: dead-letter it
+├── BadQuery            a search asks for what cannot be: a crop outside the picture, an end before the beginning
+├── UnknownImage        there is no such image in the collection, or it is not searchable yet
 ├── BadSource           an import names something that is not there or not allowed
 ├── ObjectMissing       the object store has no such object
 ├── BrokenGeneration    files of a generation are missing or do not match their checksums
@@ -34,6 +36,14 @@ class NoFeatures(BadImage):
 
 class BadEvent(SleeveError):
     """A message that no parser understands."""
+
+
+class BadQuery(SleeveError):
+    """A search asks for what cannot be; the message says what to give instead."""
+
+
+class UnknownImage(SleeveError):
+    """An image that is named by its id is not in the collection, or not searchable yet."""
 
 
 class BadSource(SleeveError):

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.features.photo import Crop
 from pipeline.images.decode import decode_color
 from pipeline.images.probe import probe
 from pipeline.settings import Settings
@@ -19,9 +20,14 @@ GREEN, ORANGE = (80, 200, 60), (40, 140, 255)
 MAX_LINES = 60
 
 
-def draw_match(query: bytes, image: bytes, geometry: "Verified", path: Path, settings: Settings) -> None:
-    """Write `path` (PNG or JPEG): the query left, the image right, a line for each inlier, the image's outline."""
-    left, right = _decode(query, settings), _decode(image, settings)
+def draw_match(
+    query: bytes, image: bytes, geometry: "Verified", path: Path, settings: Settings, crop: Crop = (0, 0, 1, 1)
+) -> None:
+    """Write `path` (PNG or JPEG): the query left, the image right, a line for each inlier, the image's outline.
+
+    `crop` is the part of the query that was searched for.
+    """
+    left, right = _decode(query, settings, crop), _decode(image, settings, (0, 0, 1, 1))
     canvas = np.zeros((HEIGHT, left.shape[1] + right.shape[1], 3), np.uint8)
     canvas[:, : left.shape[1]] = left
     canvas[:, left.shape[1] :] = right
@@ -38,10 +44,14 @@ def draw_match(query: bytes, image: bytes, geometry: "Verified", path: Path, set
         raise OSError(f"cannot write {path}; use a name that ends in .png or .jpg")
 
 
-def _decode(data: bytes, settings: Settings) -> NDArray[np.uint8]:
-    image = decode_color(data, probe(data, settings.max_image_bytes, settings.max_image_pixels), 2 * HEIGHT)
-    width = max(1, round(image.shape[1] * HEIGHT / image.shape[0]))
-    return np.asarray(cv2.resize(image, (width, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+def _decode(data: bytes, settings: Settings, crop: Crop) -> NDArray[np.uint8]:
+    x, y, width, height = crop
+    side = round(2 * HEIGHT / max(width, height))
+    whole = decode_color(data, probe(data, settings.max_image_bytes, settings.max_image_pixels), side)
+    tall, wide = whole.shape[:2]
+    image = whole[round(y * tall) : round((y + height) * tall), round(x * wide) : round((x + width) * wide)]
+    scaled = max(1, round(image.shape[1] * HEIGHT / image.shape[0]))
+    return np.asarray(cv2.resize(image, (scaled, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _pixels(points: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[np.int32]:

@@ -48,6 +48,43 @@ def test_search_finds_says_and_draws(collection: Context, tmp_path: Path) -> Non
     assert "cover_4.jpg" in sleeve("search", photo).stdout
 
 
+def test_search_takes_an_image_a_part_of_it_and_a_filter(collection: Context, tmp_path: Path) -> None:
+    ids = {one["original_filename"]: str(one["_id"]) for one in collection.catalog.images.find()}
+    two = tmp_path / "two.jpg"
+    cv2.imwrite(str(two), cv2.hconcat([cover(1, 500), cover(2, 500)]))
+    done = sleeve("search", two, "--crop", "0.5,0,0.5,1", "--json", "--picture", tmp_path / "match.png")
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(done.stdout)) == [ids["cover_2.jpg"]]
+    # The picture shows the part: a square beside a square.
+    height, width = cv2.imread(str(tmp_path / "match.png")).shape[:2]
+    assert width == 2 * height
+    # An image is no answer to itself.
+    assert json.loads(sleeve("search", ids["cover_3.jpg"], "--json").stdout) == {}
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(cover_jpeg(4))
+    for options, found in (
+        (("--label", "soul", "--until", "2100-01-01"), [ids["cover_4.jpg"]]),
+        (("--label", "jazz"), []),
+        (("--since", "2100-01-01"), []),
+    ):
+        assert list(json.loads(sleeve("search", photo, *options, "--json").stdout)) == found, options
+
+
+def test_a_search_that_cannot_be_asked_says_what_to_give(environment: Context, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(cover_jpeg(4))
+    for arguments, said in (
+        (("nowhere.jpg",), "give a picture"),
+        (("00000000-0000-0000-0000-000000000001",), "There is no image"),
+        ((photo, "--crop", "1,2"), "x,y,width,height"),
+        ((photo, "--since", "soon"), "give a date"),
+    ):
+        done = sleeve("search", *arguments)
+        assert done.returncode in (1, 2)
+        assert said in " ".join(done.stderr.replace("│", " ").split())
+        assert "Traceback" not in done.stderr
+
+
 def test_search_says_plainly_what_it_does_not_know(collection: Context, tmp_path: Path) -> None:
     stranger, text = tmp_path / "stranger.jpg", tmp_path / "text.jpg"
     stranger.write_bytes(cover_jpeg(4000))

@@ -10,18 +10,19 @@ from typing import Annotated, Any
 from uuid import uuid5
 
 import cv2
-from fastapi import FastAPI, File, Form, HTTPException, Query, Request, UploadFile
+from fastapi import FastAPI, File, Form, HTTPException, Request, UploadFile
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
 
+from pipeline.api.duplicates import list_duplicates
 from pipeline.api.limits import BodyLimit
+from pipeline.api.search import search
 from pipeline.context import Context
-from pipeline.errors import BadImage
+from pipeline.errors import BadImage, BadQuery, SleeveError, UnknownImage
 from pipeline.events import MAX_LABEL_LENGTH, NAMESPACE, ImageEvent, image_id
-from pipeline.features.describe import describe
 from pipeline.health import problems
 from pipeline.images.decode import decode_gray
 from pipeline.images.probe import EXTENSIONS, MIME_TYPES, probe
-from pipeline.index.opened import Match
 from pipeline.index.reader import Reader
 from pipeline.indexing import generations
 from pipeline.ingest import accept
@@ -37,11 +38,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # Requests run side by side in threads, so each computes on one core.
     cv2.setNumThreads(1)
     await run_in_threadpool(context.catalog.prepare)
-    reader = app.state.reader = app.state.reader or Reader(generations(context), app.state.settings.num_features)
+    reader = app.state.reader = app.state.reader or Reader(generations(context))
     await run_in_threadpool(reader.start)
     yield
     await run_in_threadpool(reader.stop)
     context.catalog.close()
+
+
+# What a user got wrong, and how that is said.
+_STATUS: dict[type[SleeveError], int] = {BadImage: 422, BadQuery: 422, UnknownImage: 404}
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    413: {"description": "The picture is too large"},
+    422: {"description": "Not a picture that can be used, or not a question that can be asked; `detail` says why"},
+}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"description": "No such image in the collection, or it is not searchable yet"},
+}
 
 
 def create_app(settings: Settings, reader: Reader | None = None) -> FastAPI:
@@ -51,49 +63,19 @@ def create_app(settings: Settings, reader: Reader | None = None) -> FastAPI:
     app.state.reader = reader
     # The form around a picture takes some bytes as well.
     app.add_middleware(BodyLimit, max_bytes=settings.max_image_bytes + (64 << 10))
-    app.post("/search", responses=_REFUSED)(search)
+    for error in _STATUS:
+        app.add_exception_handler(error, _say)
+    app.post("/search", responses={**_REFUSED, **_UNKNOWN})(search)
     app.post("/single_upload", status_code=201, responses=_REFUSED)(single_upload)
+    app.get("/duplicates", responses={422: _REFUSED[422]})(list_duplicates)
     app.get("/healthz")(healthz)
     app.get("/readyz", responses={503: {"description": "A server that this one needs is away"}})(readyz)
     return app
 
 
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    413: {"description": "The picture is too large"},
-    422: {"description": "Not a picture that can be used, or one without features; `detail` says why"},
-}
-
-
-def search(
-    request: Request,
-    file: Picture,
-    top_n: Annotated[int | None, Query(ge=1, le=100, description="Most answers; TOP_N by default")] = None,
-    detail: Annotated[bool, Query(description="Add inliers, votes, label and the place in the query")] = False,
-) -> dict[str, Any]:
-    """Images that the picture shows, best first: `{"ID": score}`. Empty when it shows none of the collection."""
-    context: Context = request.app.state.context
-    settings = context.settings
-    try:
-        features = describe(file.file.read(), settings)
-    except BadImage as error:
-        raise HTTPException(422, error.reason) from None
-    reader: Reader = request.app.state.reader
-    matches = reader.search(features, top_n or settings.top_n, settings.similarity_threshold, context.catalog.alive)
-    if not detail:
-        return {str(match.image_id): match.score for match in matches}
-    documents = context.catalog.find([match.image_id for match in matches], ["labels", "original_filename"])
-    return {str(match.image_id): _detail(match, documents.get(match.image_id, {})) for match in matches}
-
-
-def _detail(match: Match, document: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "score": match.score,
-        "inliers": match.geometry.inliers,
-        "votes": match.votes,
-        "labels": document.get("labels", []),
-        "original_filename": document.get("original_filename"),
-        "polygon": match.geometry.polygon.tolist(),
-    }
+def _say(_: Request, error: Exception) -> JSONResponse:
+    status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+    return JSONResponse({"detail": str(error)}, status)
 
 
 def single_upload(
@@ -104,12 +86,9 @@ def single_upload(
     """Store one picture. It becomes searchable within seconds; `/search` finds it then."""
     context: Context = request.app.state.context
     data = file.file.read()
-    try:
-        found = probe(data, context.settings.max_image_bytes, context.settings.max_image_pixels)
-        # Whoever sends a damaged picture should hear it now, not find it in quarantine later.
-        decode_gray(data, found, context.settings.image_side)
-    except BadImage as error:
-        raise HTTPException(422, error.reason) from None
+    found = probe(data, context.settings.max_image_bytes, context.settings.max_image_pixels)
+    # Whoever sends a damaged picture should hear it now, not find it in quarantine later.
+    decode_gray(data, found, context.settings.image_side)
     bucket = context.settings.require("s3_bucket")
     key = f"uploads/{uuid5(NAMESPACE, hashlib.sha256(data).hexdigest())}.{EXTENSIONS[found.format]}"
     etag = context.objects.put(bucket, key, data, MIME_TYPES[found.format])

@@ -1,6 +1,5 @@
-"""The REST door on real servers: search, upload, health, limits."""
+"""The REST door on real servers: upload, health, limits, and the plain search."""
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import cv2
@@ -13,12 +12,6 @@ from pipeline.context import Context
 from pipeline.samples import cover, cover_jpeg, snapshot_jpeg
 from pipeline.settings import Settings
 from tests.steps import index_all
-
-
-@pytest.fixture
-def client(context: Context) -> Iterator[TestClient]:
-    with TestClient(create_app(context.settings)) as client:
-        yield client
 
 
 def upload(client: TestClient, number: int) -> UUID:
@@ -39,17 +32,6 @@ def test_an_upload_is_found_by_its_snapshot(client: TestClient, context: Context
     assert next(iter(scores)) == str(ids[7])
     assert list(scores.values()) == sorted(scores.values(), reverse=True)
     assert all(context.settings.similarity_threshold <= score <= 1 for score in scores.values())
-
-
-def test_detail_says_why(client: TestClient, context: Context) -> None:
-    one = upload(client, 3)
-    index_all(context, "run")
-    client.app.state.reader.refresh()
-    found = client.post("/search?detail=true", files={"file": snapshot_jpeg(cover(3), seed=2)}).json()[str(one)]
-    assert found["labels"] == ["jazz"]
-    assert found["original_filename"] == "cover_3.jpg"
-    assert found["inliers"] >= 10
-    assert len(found["polygon"]) == 4
 
 
 def test_a_deleted_image_is_gone_at_the_next_query(client: TestClient, context: Context) -> None:
