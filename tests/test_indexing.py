@@ -2,27 +2,13 @@
 
 import pytest
 
-from pipeline import indexing, ingest
+from pipeline import indexing
 from pipeline.context import Context
 from pipeline.errors import RecallTooLow
 from pipeline.index import growth
 from pipeline.index.manifest import Manifest, Recall
-from pipeline.samples import cover_jpeg
 
-from .steps import index_all
-
-
-def bring(context: Context, *covers: int) -> None:
-    """Covers as objects of the image bucket, described and waiting for the index."""
-    bucket = context.settings.require("s3_bucket")
-    events = []
-    for number in covers:
-        etag = context.objects.put(bucket, f"{number}.jpg", cover_jpeg(number))
-        events.append(ingest.ImageEvent(bucket, f"{number}.jpg", etag))
-    ingest.accept(context, ingest.Batch(events, taken=len(events)))
-    for shard in ingest.drain(context, None, f"run-{covers[0]}")["shards"]:
-        ingest.collect(context, shard["shard"])
-        ingest.extract(context, shard["shard"])
+from .steps import bring, index_all
 
 
 def index(context: Context, *covers: int) -> Manifest:

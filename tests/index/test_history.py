@@ -284,3 +284,19 @@ def test_other_machines_drop_from_their_disk_what_the_store_dropped(
     own.files.clean(set())
     assert not stale.exists()
     assert kept.exists()
+
+
+def test_an_append_that_counts_images_as_indexed_meanwhile_loses_none(
+    generations: Generations, grow, pictures: list[Picture], catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(pictures[:4])
+    grow(pictures[4:6])
+    roll_back = Catalog.roll_back_generation
+
+    def meanwhile(self: Catalog, *arguments) -> bool:
+        self.indexed(self.featured_segments())
+        return roll_back(self, *arguments)
+
+    monkeypatch.setattr(Catalog, "roll_back_generation", meanwhile)
+    history.roll_back(generations)
+    assert statuses(catalog, pictures[4:6]) == ["featured"] * 2
