@@ -1,15 +1,18 @@
-"""find_duplicates: group images that show the same picture. After each publish, nightly, or by hand."""
+"""find_duplicates: group images that show the same picture. Every hour, or by hand.
 
-from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, TriggerRule
+Not after each publish: new images come in small batches, and what serves them first should have the machine.
+"""
+
+from airflow.sdk import DAG, CronTriggerTimetable, TriggerRule
 
 from operators.duplicates import CompareOperator, PlanDuplicatesOperator, RegroupOperator
-from wiring import CATALOG, COMPUTE_POOL, DEFAULT_ARGS, INDEX
+from wiring import CATALOG, COMPUTE_POOL, DEFAULT_ARGS
 
 with DAG(
     "find_duplicates",
     description="Group images that show the same picture",
     doc_md=__doc__,
-    schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("30 4 * * *", timezone="UTC"), assets=[INDEX]),
+    schedule=CronTriggerTimetable("15 * * * *", timezone="UTC"),
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,

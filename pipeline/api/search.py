@@ -24,7 +24,7 @@ class Found(BaseModel):
 
     score: float = Field(description="How sure it is, from 0 to 1")
     inliers: int = Field(description="Distinct points of the image that were found again in the query")
-    votes: float = Field(description="Votes of the first stage; they compare images of one search only")
+    votes: float = Field(description="Votes of the first stage, as a multiple of what chance gives")
     labels: list[str]
     original_filename: str | None
     polygon: tuple[Point, Point, Point, Point] = Field(

@@ -139,4 +139,8 @@ class Reader:
 
     def _search(self, query: Photo | Features, wanted: Wanted) -> list[Match]:
         opened = self._open
-        return recognise(opened, query, wanted) if opened else []
+        if opened:
+            return recognise(opened, query, wanted)
+        if isinstance(query, Photo):
+            query.features  # noqa: B018  -- a picture that cannot be used is refused also while there is nothing to find
+        return []

@@ -71,10 +71,10 @@ class Wanted:
 
 def recognise(opened: OpenGeneration, query: Photo | Features, wanted: Wanted) -> list[Match]:
     """The at most `top_n` images that the query shows, each once, best first. Raises NoFeatures or BadImage."""
+    glance = query.features if isinstance(query, Photo) else query
     if not len(opened):
         return []
     allowed = None if wanted.only is None else opened.allow(wanted.only)
-    glance = query.features if isinstance(query, Photo) else query
     found = _look(opened, glance.take(slice(GLANCE_DESCRIPTORS)), glance, wanted, allowed, "glance")
     if not found:
         found = in_mirror(opened, glance, wanted, allowed)
@@ -124,7 +124,8 @@ def _promising(
     """
     # The same image may stand in two segments, when an interrupted extraction was repeated in another shard.
     images: dict[UUID, tuple[int, float]] = {}
-    for number, total in zip(votes.numbers[:CANDIDATES].tolist(), votes.totals.tolist(), strict=False):
+    candidates = max(CANDIDATES, 2 * wanted.top_n)
+    for number, total in zip(votes.numbers[:candidates].tolist(), votes.totals.tolist(), strict=False):
         images.setdefault(opened.image_id(number), (number, total))
     living = wanted.alive(list(images)) if wanted.alive else images.keys()
     agreeing: dict[UUID, int] = {}
@@ -134,7 +135,9 @@ def _promising(
         agreeing[image_id] = int(agree(opened.keypoints(number, image_rows), voters.keypoints[query_rows]).sum())
     most = max(agreeing.values(), default=0)
     # Several objects in one photo are seen unequally well, copies of one are not.
-    enough, limit = (MIN_AGREEING, CANDIDATES) if stage == "closer look" else (CLEAR_SHARE * most, VERIFIED)
+    enough, limit = (
+        (MIN_AGREEING, candidates) if stage == "closer look" else (CLEAR_SHARE * most, max(VERIFIED, wanted.top_n))
+    )
     # The two with most votes get their chance in any case: seen at a slant, little agrees.
     worth = [one for rank, one in enumerate(agreeing) if agreeing[one] >= max(enough, MIN_AGREEING) or rank < 2]
     worth.sort(key=lambda one: -agreeing[one])
