@@ -32,8 +32,8 @@ def evidence(geometry: Verified, lift: float) -> NDArray[np.float64]:
     )
 
 
-WEIGHTS = np.array([0.65, 4.1, 0.26, 0.87, 2.14, 1.22])
-BIAS = 4.75
+WEIGHTS = np.array([0.4, 5.91, 0.26, 1.12, 2.04, 1.03])
+BIAS = 7.64
 
 
 def score(geometry: Verified, lift: float) -> float:
