@@ -81,8 +81,13 @@ def export(context: Context) -> list[dict]:
     return [{name: value for name, value in one.items() if name not in TIMES | PLACES} for one in found]
 
 
-def answer(context: Context, photo: bytes) -> tuple[UUID, float] | None:
-    """The best answer. Behind it, at the threshold, the other covers of the whole installation may push in."""
+def answer(context: Context, photo: bytes) -> tuple[UUID, int, bytes] | None:
+    """The best answer, with all that geometry says of it.
+
+    Not its score, which also asks how many votes other images have: the whole installation holds other covers as well.
+    """
     with Reader(generations(context)) as reader:
         matches = reader.search(Photo(photo, context.settings).features, 1, context.settings.similarity_threshold)
-    return (matches[0].image_id, matches[0].score) if matches else None
+    if not matches:
+        return None
+    return matches[0].image_id, matches[0].geometry.inliers, matches[0].geometry.homography.tobytes()
