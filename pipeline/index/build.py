@@ -319,7 +319,7 @@ def merge(trained: Path | None, parts: Sequence[Part], paths: Sequence[Path], fo
         part = _read(path, 0)
         if shared is not None:
             _share_quantizer(part, shared.quantizer)
-        joined.merge_from(part, 0)
+        _take_over(joined, part)
     first = parts[0]
     span = Span(
         first_image=first.first_image,
@@ -330,6 +330,44 @@ def merge(trained: Path | None, parts: Sequence[Part], paths: Sequence[Path], fo
     )
     error = float(np.average([part.error for part in parts], weights=[max(part.descriptors, 1) for part in parts]))
     return write_part(joined, span, "base", error, folder)
+
+
+def _take_over(joined: Any, part: Any) -> None:
+    """`joined.merge_from(part)`, safely: `part` is empty afterwards."""
+    if isinstance(joined, faiss.IndexIVFPQFastScan):
+        # Faiss 1.15.1 writes past the end of a packed list that has a multiple of 512 codes (the size of its blocks in
+        # bytes, which it takes for that in codes) when others are merged into it.
+        ours, theirs = (_lists_of(one) for one in (joined, part))
+        for number in range(joined.nlist):
+            size = ours.list_size(number)
+            if size and size % ours.block_size == 0:
+                _move_list(ours, theirs, number)
+    joined.merge_from(part, 0)
+
+
+def _move_list(ours: Any, theirs: Any, number: int) -> None:
+    """Append a packed list to another, code by code."""
+    before, more = ours.list_size(number), theirs.list_size(number)
+    ours.resize(number, before + more)
+    if more:
+        source, target = _packed(theirs, number), _packed(ours, number)
+        for place in range(more):
+            ours.packer.pack_1(theirs.packer.unpack_1(source, place), before + place, target)
+        ids = faiss.rev_swig_ptr(theirs.get_ids(number), more)
+        faiss.rev_swig_ptr(ours.get_ids(number), before + more)[before:] = ids
+    theirs.resize(number, 0)
+
+
+def _lists_of(index: Any) -> Any:
+    lists: Any = index.invlists
+    return faiss.downcast_InvertedLists(lists)
+
+
+def _packed(lists: Any, number: int) -> NDArray[np.uint8]:
+    """(blocks, bytes of a block): the codes of a list, in place."""
+    blocks = -(-lists.list_size(number) // lists.n_per_block)
+    codes: NDArray[np.uint8] = faiss.rev_swig_ptr(lists.get_codes(number), blocks * lists.block_size)
+    return codes.reshape(blocks, lists.block_size)
 
 
 def write_part(index: Any, span: Span, role: Role, error: float, folder: Path) -> Part:
