@@ -114,6 +114,22 @@ def test_merged_parts_answer_as_the_parts_did_with_the_same_ids(tmp_path: Path, 
     assert whole.parts[0].list_sizes == build.pack(sum(build.unpack(part.list_sizes) for part in built.parts))
 
 
+def test_a_packed_list_that_is_full_to_the_brim_can_be_joined_with_another(tmp_path: Path) -> None:
+    # With 1,024 codes Faiss itself writes past the end of the list here.
+    paths = [random_segment(tmp_path, images, rows, seed) for images, rows, seed in ((64, 16, 1), (32, 16, 2))]
+    built = Built(choice("pq").model_copy(update={"lists": 1, "probes": 1}), paths, 1024, tmp_path)
+    whole = built.merged()
+    segments = [Segment(path) for path in paths]
+    rows = np.concatenate([one.descriptors(0, one.info.descriptors) for one in segments])[::7]
+
+    distances, ids = built.answer(rows)
+    merged_distances, merged_ids = whole.answer(rows)
+
+    assert [part.descriptors for part in built.parts] == [1024, 512]
+    assert merged_distances == pytest.approx(distances, rel=1e-4)
+    assert (merged_ids == ids).mean() > 0.99
+
+
 @pytest.mark.parametrize("codes", TRAINED)
 def test_finding_lists_once_for_all_parts_answers_like_a_plain_search(tmp_path: Path, codes: Codes) -> None:
     paths = [random_segment(tmp_path, 20, 15, seed) for seed in (1, 2)]
