@@ -24,6 +24,8 @@ PREFIX = "kills/"
 TIMES = {"created_at", "updated_at"}
 # Which shard and segment an image is in depends on what else waited at the time, and is no user's business.
 PLACES = {"shard", "segment", "source", "labels"}
+# Another DAG, find_duplicates, writes these whenever its hour comes.
+GROUPS = {"compared", "group", "group_size"}
 
 
 def extracting(whole: Stack) -> list[psutil.Process]:
@@ -78,7 +80,7 @@ def run_undisturbed(installed: Context, bucket: str, home: Path) -> Context:
 
 def export(context: Context) -> list[dict]:
     found = context.catalog.images.find({"key": {"$regex": f"^{PREFIX}"}}).sort("_id", 1)
-    return [{name: value for name, value in one.items() if name not in TIMES | PLACES} for one in found]
+    return [{name: value for name, value in one.items() if name not in TIMES | PLACES | GROUPS} for one in found]
 
 
 def answer(context: Context, photo: bytes) -> tuple[UUID, int, bytes] | None:
