@@ -17,7 +17,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
@@ -185,10 +184,8 @@ def _build_part(collection: Collection, planned: Planned, block: Block, first_de
     empty = folder / trained_key(planned.trained.name) if planned.trained else None
     if not isinstance(segment, SimulatedSegment):
         return build.build_part(choice, empty, [segment.path], span, "base", folder / "parts", THREADS)
-    index = build.open_trained(empty) if empty else build.train(choice, np.empty((0, build.DIMENSIONS), np.uint8), 1)
-    faiss.omp_set_num_threads(THREADS)
-    _, error = build.add(index, segment.strongest(choice.per_image), first_descriptor)
-    return build.write_part(index, span, "base", error, folder / "parts")
+    blocks = segment.strongest(choice.per_image)
+    return build.build_part_of(choice, empty, blocks, span, "base", folder / "parts", THREADS)
 
 
 def _join(collection: Collection, planned: Planned, parts: Sequence[Part]) -> Part:

@@ -23,9 +23,9 @@ import psutil
 from confluent_kafka import Producer
 from rich.progress import Progress
 
+from bench.bare import bare_sift
 from devstack.stack import DEFAULT_STATE, Stack
 from pipeline.context import Context
-from pipeline.features.sift import CONTRAST_THRESHOLD
 from pipeline.indexing import generations
 from pipeline.samples import write_covers
 from pipeline.settings import Settings
@@ -69,13 +69,7 @@ def run(images: int, bars: Progress) -> dict[str, float | int]:
 
 
 def _describe(path: Path) -> int:
-    """What everybody's first script does, with our settings."""
-    gray = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    assert gray is not None
-    scale = 512 / max(gray.shape)
-    gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    _, descriptors = cv2.SIFT.create(nfeatures=500, contrastThreshold=CONTRAST_THRESHOLD).detectAndCompute(gray, None)
-    return len(descriptors)
+    return bare_sift(path.read_bytes(), side=512, num_features=500)
 
 
 def _bare_images_per_s(paths: list[Path]) -> float:

@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 from rich.progress import Progress
 
+from bench.bare import bare_sift
 from bench.collection import Collection
 from bench.growing import grow
 from bench.growth import Planted, plant
@@ -28,7 +29,6 @@ from bench.indexed import bytes_per_image
 from devstack.provision import ROOT
 from devstack.stack import Stack
 from pipeline.context import Context
-from pipeline.features.sift import CONTRAST_THRESHOLD
 from pipeline.settings import Settings
 
 SERVERS = ("mongo", "s3")
@@ -138,7 +138,7 @@ def _ask(url: str, queries: Sequence[Planted], settings: Settings, bars: Progres
             began = time.perf_counter()
             answer = client.post("/search", files={"file": ("snapshot.jpg", query.photo)})
             between = time.perf_counter()
-            bare_sift(query.photo, settings)
+            bare_sift(query.photo, settings.image_side, settings.num_features)
             ended = time.perf_counter()
             best = next(iter(answer.raise_for_status().json()), None)
             if number >= WARM_UP:
@@ -156,13 +156,3 @@ def _ask(url: str, queries: Sequence[Planted], settings: Settings, bars: Progres
         "recall_at_1": round(right / len(queries), 4),
         "queries": len(queries),
     }
-
-
-def bare_sift(photo: bytes, settings: Settings) -> int:
-    """What everybody's first script does, with our settings. Returns how many descriptors there are."""
-    gray = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_GRAYSCALE)
-    assert gray is not None
-    scale = min(1.0, settings.image_side / max(gray.shape))
-    gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    sift = cv2.SIFT.create(nfeatures=settings.num_features, contrastThreshold=CONTRAST_THRESHOLD)
-    return len(sift.detectAndCompute(gray, None)[1])

@@ -295,10 +295,23 @@ def build_part(
     choice: Choice, trained: Path | None, segments: Sequence[Path], span: Span, role: Role, folder: Path, threads: int
 ) -> Part:
     """Index the segments of a span. `trained` is the empty inverted file; None for exact search."""
+    return build_part_of(choice, trained, _blocks(segments, choice.per_image), span, role, folder, threads)
+
+
+def build_part_of(
+    choice: Choice,
+    trained: Path | None,
+    blocks: Iterable[NDArray[np.uint8]],
+    span: Span,
+    role: Role,
+    folder: Path,
+    threads: int,
+) -> Part:
+    """`build_part` from blocks (n, 128) with the descriptors of a span that are indexed."""
     index = open_trained(trained) if trained else train(choice, np.empty((0, DIMENSIONS), np.uint8), threads)
     faiss.omp_set_num_threads(threads)
-    _, error = add(index, _blocks(segments, choice.per_image), span.first_descriptor)
-    return write_part(index, span, role, error, folder)
+    _, error = add(index, blocks, span.first_descriptor)
+    return _write_part(index, span, role, error, folder)
 
 
 def _blocks(segments: Sequence[Path], per_image: int) -> Iterator[NDArray[np.uint8]]:
@@ -329,7 +342,7 @@ def merge(trained: Path | None, parts: Sequence[Part], paths: Sequence[Path], fo
         segments=[name for part in parts for name in part.segments],
     )
     error = float(np.average([part.error for part in parts], weights=[max(part.descriptors, 1) for part in parts]))
-    return write_part(joined, span, "base", error, folder)
+    return _write_part(joined, span, "base", error, folder)
 
 
 def _take_over(joined: Any, part: Any) -> None:
@@ -370,7 +383,7 @@ def _packed(lists: Any, number: int) -> NDArray[np.uint8]:
     return codes.reshape(blocks, lists.block_size)
 
 
-def write_part(index: Any, span: Span, role: Role, error: float, folder: Path) -> Part:
+def _write_part(index: Any, span: Span, role: Role, error: float, folder: Path) -> Part:
     """Write an index with the descriptors of a span. Raises BrokenGeneration if it has not as many."""
     if index.ntotal != span.descriptors:
         raise BrokenGeneration(

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
@@ -95,10 +94,6 @@ class Generations:
     def segment_info(self, name: str) -> SegmentInfo:
         """What a manifest says about a stored segment."""
         return Segment(self.files.fetch(segment_key(name))).info
-
-    def alive(self, ids: Sequence[UUID]) -> set[UUID]:
-        """Those of the images that are not deleted."""
-        return self.catalog.alive(ids)
 
     def still_featured(self, names: Sequence[str]) -> list[str]:
         """Those of the segments whose images nobody has said to be indexed."""

@@ -113,7 +113,7 @@ def plan(own: Generations, current: Manifest | None, new: Sequence[SegmentInfo],
     Raises IndexTooLarge, before anything is written, where the collection does not fit the budgets.
     """
     before = [*(current.segments if current else []), *new]
-    rows = living_rows(own.fetch_segments(before), own.alive)
+    rows = living_rows(own.fetch_segments(before), own.catalog.alive)
     images = sum(len(one.keep) for one in rows)
     descriptors = total(before).descriptors * images // max(total(before).images, 1)
     choice = choice_for(own, Counts(images=images, descriptors=descriptors))

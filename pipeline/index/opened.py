@@ -1,6 +1,7 @@
 """A generation opened for searching."""
 
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -88,14 +89,15 @@ class OpenGeneration:
         segment, row = self._place(number)
         return segment.image(row)
 
+    @cached_property
+    def _ids(self) -> NDArray[np.uint8]:
+        """(images, 16): UUID bytes of all images, by number."""
+        return np.concatenate([np.empty((0, 16), np.uint8), *(one.id_bytes for one in self._in_order)])
+
     def number(self, image_id: UUID) -> int | None:
         """Number of an image by its id; None when it is not in this generation."""
-        wanted = np.frombuffer(image_id.bytes, np.uint8)
-        for segment, start in zip(self._in_order, self._starts, strict=False):
-            rows = np.flatnonzero((segment.id_bytes == wanted).all(axis=1))
-            if len(rows):
-                return int(start + rows[0])
-        return None
+        rows = np.flatnonzero((self._ids == np.frombuffer(image_id.bytes, np.uint8)).all(axis=1))
+        return int(rows[0]) if len(rows) else None
 
     def keypoints(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(len(rows), 4): some of an image's keypoints."""
@@ -105,8 +107,7 @@ class OpenGeneration:
     def allow(self, images: Collection[UUID]) -> NDArray[np.bool_]:
         """Marks, by Faiss id, the descriptors of these images."""
         wanted = np.frombuffer(b"".join(one.bytes for one in images), "V16")
-        ids = np.concatenate([np.empty(0, "V16"), *(one.id_bytes.view("V16").ravel() for one in self._in_order)])
-        return np.repeat(np.isin(ids, wanted), np.diff(self._descriptor_starts))
+        return np.repeat(np.isin(self._ids.view("V16").ravel(), wanted), np.diff(self._descriptor_starts))
 
     def votes(self, query: Features, allowed: NDArray[np.bool_] | None = None) -> Votes:
         """First stage of a search, see pipeline.index.search; `allowed` is as `allow` returns it."""

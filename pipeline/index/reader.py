@@ -135,12 +135,6 @@ class Reader:
 
         Raises BadImage or NoFeatures.
         """
-        return self._workers.submit(self._search, query, Wanted(top_n, threshold, only, alive)).result()
-
-    def _search(self, query: Photo | Features, wanted: Wanted) -> list[Match]:
-        opened = self._open
-        if opened:
-            return recognise(opened, query, wanted)
-        if isinstance(query, Photo):
-            query.features  # noqa: B018  -- a picture that cannot be used is refused also while there is nothing to find
-        return []
+        wanted = Wanted(top_n, threshold, only, alive)
+        # The worker looks which generation answers, since a query may have waited for others.
+        return self._workers.submit(lambda: recognise(self._open, query, wanted)).result()

@@ -69,10 +69,13 @@ class Wanted:
     alive: Alive | None = field(default=None, repr=False)
 
 
-def recognise(opened: OpenGeneration, query: Photo | Features, wanted: Wanted) -> list[Match]:
-    """The at most `top_n` images that the query shows, each once, best first. Raises NoFeatures or BadImage."""
+def recognise(opened: OpenGeneration | None, query: Photo | Features, wanted: Wanted) -> list[Match]:
+    """The at most `top_n` images that the query shows, each once, best first. Raises NoFeatures or BadImage.
+
+    A picture that cannot be used is refused also where nothing is indexed yet.
+    """
     glance = query.features if isinstance(query, Photo) else query
-    if not len(opened):
+    if not opened:
         return []
     allowed = None if wanted.only is None else opened.allow(wanted.only)
     found = _look(opened, glance.take(slice(GLANCE_DESCRIPTORS)), glance, wanted, allowed, "glance")

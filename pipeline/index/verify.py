@@ -49,8 +49,6 @@ class Verified:
     """Keypoints of the image that lie inside the query's frame, when mapped by the homography."""
     facing: int
     """Keypoints of the query that lie inside the image's frame, when mapped back."""
-    frame: tuple[float, float]
-    """(width, height) of the image."""
     homography: NDArray[np.float64]
     """(3, 3): maps points of the image to points of the query."""
     polygon: Points
@@ -82,7 +80,6 @@ def verify(query: Features, image: Features) -> Verified | None:
         matches=len(query_rows),
         visible=int(visible.sum()),
         facing=int(facing.sum()),
-        frame=image.frame,
         homography=homography,
         polygon=project(homography, _corners(image.frame)),
         query_points=target[rows],
@@ -179,11 +176,11 @@ def plausible(homography: NDArray[np.float64], frame: tuple[float, float]) -> bo
     depth = corners @ homography[2, :2] + homography[2, 2]
     if not np.isfinite(homography).all() or depth.min() <= 0.1 * depth.max() or np.linalg.det(homography) <= 0:
         return False
-    stretch = stretches(homography, frame)
+    stretch = _stretches(homography, frame)
     return bool(stretch[0] < MAX_SCALE and stretch[1] > 1 / MAX_SCALE and stretch[0] < MAX_STRETCH * stretch[1])
 
 
-def stretches(homography: NDArray[np.float64], frame: tuple[float, float]) -> NDArray[np.float64]:
+def _stretches(homography: NDArray[np.float64], frame: tuple[float, float]) -> NDArray[np.float64]:
     """(2,): how much larger the middle of the image becomes, in the direction in which it grows most and across."""
     x, y, depth = homography @ np.array([frame[0] / 2, frame[1] / 2, 1.0])
     jacobian = (homography[:2, :2] - np.outer([x, y], homography[2, :2]) / depth) / depth

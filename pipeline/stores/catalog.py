@@ -421,12 +421,8 @@ class Catalog:
 
     def published(self) -> "Published":
         """Which generation searches use, and which were before."""
-        pointer = self._pointers.find_one({"_id": "generation"})
-        return (
-            Published(**{name: pointer[name] for name in Published._fields if name in pointer})
-            if pointer
-            else Published()
-        )
+        pointer = self._pointers.find_one({"_id": "generation"}) or {}
+        return Published(**{name: pointer[name] for name in Published._fields if name in pointer})
 
     def publish_generation(self, new: str, expected: str | None) -> bool:
         """Make `new` current if `expected` still is, and `new` was not rolled back; False otherwise."""

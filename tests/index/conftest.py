@@ -16,7 +16,6 @@ from pipeline.features.sift import Features, extract
 from pipeline.index import growth, rules
 from pipeline.index.generations import Generations
 from pipeline.index.manifest import Manifest
-from pipeline.index.reader import Reader
 from pipeline.samples import cover, snapshot
 from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
@@ -70,9 +69,12 @@ def rebuild(generations: Generations) -> Manifest:
     return publish(generations, growth.rebuild(generations, generations.current(), [], "test"))
 
 
-def reader_of(generations: Generations) -> Reader:
-    """A reader of these generations that follows nothing by itself."""
-    return Reader(generations)
+def elsewhere(generations: Generations) -> Generations:
+    """The same generations on another machine, which has its own disk."""
+    home = generations.settings.sleeve_home / "elsewhere"
+    return Generations(
+        generations.settings.model_copy(update={"sleeve_home": home}), generations.objects, generations.catalog
+    )
 
 
 def everything(generations: Generations) -> set[str]:

@@ -14,7 +14,7 @@ from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects, parse_s3_uri
 
-from .conftest import FEATURES, Add, Picture, append, everything, only, publish, rebuild
+from .conftest import FEATURES, Add, Picture, append, elsewhere, everything, only, publish, rebuild
 
 Answers = list[list[tuple[UUID, int]]]
 
@@ -93,7 +93,7 @@ def test_whoever_publishes_second_loses_and_appends_again(
 
 
 def test_a_rebuild_drops_deleted_images_for_good(
-    generations: Generations, add: Add, pictures: list[Picture], catalog: Catalog, settings: Settings, objects: Objects
+    generations: Generations, add: Add, pictures: list[Picture], catalog: Catalog
 ) -> None:
     mixed, doomed = add(pictures[:4]), add(pictures[4:6])
     append(generations, mixed, doomed)
@@ -109,8 +109,7 @@ def test_a_rebuild_drops_deleted_images_for_good(
     # An append that comes late must not bring them back, nor add the others twice.
     assert growth.append(generations, generations.current(), catalog.featured_segments()) is None
     # The new segment is in the store, not only on this disk.
-    elsewhere = Generations(settings.model_copy(update={"sleeve_home": settings.sleeve_home / "b"}), objects, catalog)
-    assert len(OpenGeneration.open(rebuilt, elsewhere.files)) == 3
+    assert len(OpenGeneration.open(rebuilt, elsewhere(generations).files)) == 3
 
 
 def test_a_collection_may_become_empty(

@@ -8,10 +8,11 @@ from pipeline.index import growth, history
 from pipeline.index.generations import Generations
 from pipeline.index.manifest import Manifest
 from pipeline.index.opened import OpenGeneration
+from pipeline.index.reader import Reader
 from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
 
-from .conftest import Add, Picture, append, everything, only, publish, reader_of, rebuild
+from .conftest import Add, Picture, append, elsewhere, everything, only, publish, rebuild
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ def test_pruning_keeps_what_a_reader_serves_and_what_is_being_made(
 ) -> None:
     monkeypatch.setattr(settings, "keep_generations", 1)
     first = grow(pictures[:4])
-    reader = reader_of(generations)
+    reader = Reader(generations)
     assert reader.refresh()
     second = grow(pictures[4:6])
     third = grow(pictures[6:8])
@@ -239,7 +240,7 @@ def test_files_that_nothing_names_are_removed_once_they_are_old(
 def test_deleted_pictures_are_gone_from_bucket_and_disk_and_the_others_are_still_found(
     generations: Generations, grow, pictures: list[Picture], catalog: Catalog
 ) -> None:
-    reader = reader_of(generations)
+    reader = Reader(generations)
     before = grow(pictures[:8])
     grow(pictures[8:12])
     assert reader.refresh()
@@ -269,10 +270,9 @@ def test_deleted_pictures_are_gone_from_bucket_and_disk_and_the_others_are_still
 
 
 def test_other_machines_drop_from_their_disk_what_the_store_dropped(
-    generations: Generations, grow, pictures: list[Picture], settings: Settings, monkeypatch: pytest.MonkeyPatch
+    generations: Generations, grow, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elsewhere = settings.model_copy(update={"sleeve_home": settings.sleeve_home / "other"})
-    own = Generations(elsewhere, generations.objects, generations.catalog)
+    own = elsewhere(generations)
     first = grow(pictures[:4])
     own.fetch_segments(first.segments)
     kept = own.files.download(next(iter(grow(pictures[4:6]).files())))

@@ -18,13 +18,7 @@ from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects
 
-from .conftest import Add, Picture
-
-
-def publish(generations: Generations, name: str) -> None:
-    uri = growth.append(generations, generations.current(), [name])
-    assert uri is not None
-    assert generations.publish(uri)
+from .conftest import Add, Picture, append, elsewhere
 
 
 def png(gray: NDArray[np.uint8]) -> bytes:
@@ -43,7 +37,7 @@ def test_finds_what_was_published_and_follows_the_pointer(
     with Reader(generations) as reader:
         assert reader.manifest is None
         assert reader.search(pictures[0].photo, 5, 0.0) == []
-        publish(generations, add(pictures))
+        append(generations, add(pictures))
         deadline = time.monotonic() + 20
         while reader.manifest is None:
             assert time.monotonic() < deadline, reader.last_error
@@ -54,7 +48,7 @@ def test_finds_what_was_published_and_follows_the_pointer(
 def test_no_query_fails_while_generations_are_swapped(
     generations: Generations, add: Add, pictures: list[Picture]
 ) -> None:
-    publish(generations, add(pictures[:4]))
+    append(generations, add(pictures[:4]))
     always = max(pictures[:4], key=lambda one: len(one.photo))
     reader = Reader(generations)
     reader.refresh()
@@ -73,7 +67,7 @@ def test_no_query_fails_while_generations_are_swapped(
         client.start()
     served = set()
     for one in pictures[4:16]:
-        publish(generations, add([one]))
+        append(generations, add([one]))
         assert reader.refresh()
         served.add(reader.manifest and reader.manifest.id)
     stop.set()
@@ -97,10 +91,9 @@ def test_a_broken_generation_is_never_served(
     catalog: Catalog,
     damage: str,
 ) -> None:
-    publish(generations, add(pictures[:4]))
+    append(generations, add(pictures[:4]))
     # The reader is another machine: it has its own disk.
-    own = Generations(settings.model_copy(update={"sleeve_home": settings.sleeve_home / "reader"}), objects, catalog)
-    reader = Reader(own)
+    reader = Reader(elsewhere(generations))
     assert reader.refresh()
     good = reader.manifest
 
@@ -140,7 +133,7 @@ def test_a_broken_generation_is_never_served(
 def test_deleted_images_are_not_found(
     generations: Generations, add: Add, pictures: list[Picture], catalog: Catalog
 ) -> None:
-    publish(generations, add(pictures[:6]))
+    append(generations, add(pictures[:6]))
     reader = Reader(generations)
     reader.refresh()
     found = next(one for one in pictures[:6] if reader.search(one.photo, 1, 0.5))
@@ -153,8 +146,8 @@ def test_deleted_images_are_not_found(
 
 
 def test_an_image_in_two_segments_is_found_once(generations: Generations, add: Add, pictures: list[Picture]) -> None:
-    publish(generations, add(pictures[:6]))
-    publish(generations, add(pictures[:3]))
+    append(generations, add(pictures[:6]))
+    append(generations, add(pictures[:3]))
     reader = Reader(generations)
     reader.refresh()
     for one in pictures[:3]:
@@ -167,7 +160,7 @@ def test_an_image_in_two_segments_is_found_once(generations: Generations, add: A
 def test_noise_finds_nothing_and_blank_paper_says_so(
     generations: Generations, add: Add, pictures: list[Picture], settings: Settings
 ) -> None:
-    publish(generations, add(pictures))
+    append(generations, add(pictures))
     reader = Reader(generations)
     reader.refresh()
     rng = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects
 
-from .conftest import Add, Picture, append, only, reader_of, rebuild
+from .conftest import Add, Picture, append, elsewhere, only, rebuild
 
 CLIENTS = 16
 SWAPS = 20
@@ -64,7 +64,7 @@ def test_no_query_fails_over_twenty_publishes_and_two_rollbacks(
     only(monkeypatch, "sq8", probes=10_000)
     append(generations, add(pictures[:8]))
     always = max(pictures[:8], key=lambda one: len(one.photo))
-    reader = reader_of(generations)
+    reader = Reader(generations)
     assert reader.refresh()
     served = []
 
@@ -99,7 +99,7 @@ def test_swapping_loses_no_memory(
     only(monkeypatch, "pq")
     monkeypatch.setattr(compaction, "SMALL_IMAGES", 1)
     both = [append(generations, add(pictures)), rebuild(generations)]
-    reader = reader_of(generations)
+    reader = Reader(generations)
     size = sum(part.bytes for part in both[0].parts)
 
     def swap(times: int) -> int:
@@ -130,9 +130,7 @@ def test_a_generation_with_any_broken_file_is_never_served_and_says_which(
     only(monkeypatch, "sq8")
     good = append(generations, add(pictures[:4]))
     # The reader is another machine: it has its own disk.
-    reader = reader_of(
-        Generations(settings.model_copy(update={"sleeve_home": settings.sleeve_home / "reader"}), objects, catalog)
-    )
+    reader = Reader(elsewhere(generations))
     assert reader.refresh()
     add(pictures[4:6])
     bad = generations.load(growth.rebuild(generations, good, [generations.segment_info(add(pictures[4:6]))], "test"))
