@@ -28,6 +28,8 @@ DEFAULT_STATE = ROOT / ".devstack" / "state"
 PARTS = ("kafka", "mongo", "s3", "sqs", "airflow", "api")
 _STORES = ("kafka", "mongo", "s3", "s3-artefacts", "sqs")
 START_TIMEOUT = 90.0
+# The first admin of Sleeve's own accounts.
+USERNAME = "admin"
 
 # The address that, when the environment gives it, is used instead of a server of ours.
 _ADDRESS = {
@@ -121,6 +123,10 @@ class Stack:
             env["AIRFLOW_API_URL"] = url["airflow"]
             env["AIRFLOW_USERNAME"] = airflow.USERNAME
             env["AIRFLOW_PASSWORD"] = self._secrets["airflow_password"]
+        # Tests run the API themselves, so these are there without it.
+        env["JWT_SECRET"] = self._secrets["jwt_secret"]
+        env["SLEEVE_USERNAME"] = USERNAME
+        env["SLEEVE_PASSWORD"] = self._secrets["sleeve_password"]
         if "api" in parts:
             env["SLEEVE_API_URL"] = url["api"]
         return env

@@ -72,19 +72,23 @@ def variable_of(name: str) -> str:
 
 
 def load_secrets(file: Path) -> dict[str, str]:
-    """Returns this state directory's passwords and keys, made on first use."""
-    if not file.is_file():
-        made = {
-            "s3_access_key": secrets.token_hex(10).upper(),
-            "s3_secret_key": secrets.token_urlsafe(30),
-            "airflow_password": secrets.token_urlsafe(12),
-            # Airflow signs with HS512, which wants 64 bytes.
-            "airflow_jwt_secret": secrets.token_urlsafe(64),
-            "airflow_secret_key": secrets.token_urlsafe(32),
-        }
-        write_private(file, json.dumps(made))
-    loaded: dict[str, str] = json.loads(file.read_text())
-    return loaded
+    """Returns this state directory's passwords and keys; those that are not there yet are made."""
+    made = {
+        "s3_access_key": secrets.token_hex(10).upper(),
+        "s3_secret_key": secrets.token_urlsafe(30),
+        "airflow_password": secrets.token_urlsafe(12),
+        # Airflow signs with HS512, which wants 64 bytes.
+        "airflow_jwt_secret": secrets.token_urlsafe(64),
+        "airflow_secret_key": secrets.token_urlsafe(32),
+        "redis_password": secrets.token_urlsafe(24),
+        "jwt_secret": secrets.token_urlsafe(32),
+        "sleeve_password": secrets.token_urlsafe(12),
+    }
+    known: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
+    if not made.keys() <= known.keys():
+        known = made | known
+        write_private(file, json.dumps(known))
+    return known
 
 
 def write_env(file: Path, env: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ from pipeline.settings import Settings
 from pipeline.sources import Reject
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects
+from pipeline.stores.users import Users
 
 
 class Context:
@@ -22,6 +23,10 @@ class Context:
     @cached_property
     def objects(self) -> Objects:
         return Objects(self.settings)
+
+    @cached_property
+    def users(self) -> Users:
+        return Users(self.catalog.database)
 
     def dead_letter(self, rejects: Sequence[Reject]) -> None:
         """Send what can never be used to the dead-letter topic, where there is a Kafka."""

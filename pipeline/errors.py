@@ -5,7 +5,12 @@ SleeveError
 │   └── NoFeatures      readable, but nothing on it that could be recognised
 ├── BadEvent            this message can never be understood: dead-letter it
 ├── BadQuery            a search asks for what cannot be: a crop outside the picture, an end before the beginning
-├── UnknownImage        there is no such image in the collection, or it is not searchable yet
+├── Unknown             there is no such user, job or generation
+│   └── UnknownImage    there is no such image in the collection, or it is not searchable yet
+├── NotSignedIn         a request without credentials, or with some that are no longer good
+├── NotAllowed          the user's role, or who owns the image, does not permit that
+├── TooManyTries        too many wrong passwords; it says when to try again
+├── Conflict            somebody else was faster: what is there now comes with it
 ├── BadSource           an import names something that is not there or not allowed
 ├── ObjectMissing       the object store has no such object
 ├── BrokenGeneration    files of a generation are missing or do not match their checksums
@@ -16,6 +21,8 @@ SleeveError
 
 Everything else (network, disk, a server that is down) is left as the client library raises it: those are worth a retry.
 """
+
+from typing import Any
 
 
 class SleeveError(Exception):
@@ -42,8 +49,38 @@ class BadQuery(SleeveError):
     """A search asks for what cannot be; the message says what to give instead."""
 
 
-class UnknownImage(SleeveError):
+class Unknown(SleeveError):
+    """Something that is named by its id or name does not exist, or not for this user."""
+
+
+class UnknownImage(Unknown):
     """An image that is named by its id is not in the collection, or not searchable yet."""
+
+
+class NotSignedIn(SleeveError):
+    """Who asks is not known; the message says how to sign in."""
+
+
+class NotAllowed(SleeveError):
+    """Who asks is known, and may not; the message says who may."""
+
+
+class TooManyTries(SleeveError):
+    """Too many tries in too short a time."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+        """After which the next try counts."""
+
+
+class Conflict(SleeveError):
+    """Somebody else changed the same thing meanwhile; nothing of theirs was overwritten."""
+
+    def __init__(self, message: str, current: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.current = current or {}
+        """What is there now, ready for JSON."""
 
 
 class BadSource(SleeveError):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote_plus
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     # What may come in
     max_image_bytes: int = Field(64 << 20, ge=1, description="Larger files are quarantined unread.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Larger pictures are quarantined undecoded.")
+    max_bulk_bytes: int = Field(1 << 30, ge=1, description="One bulk upload, of files or an archive, over HTTP.")
     max_archive_bytes: int = Field(64 << 30, ge=1, description="An archive may unpack to at most this much.")
     shard_images: int = Field(500, ge=1, le=10_000, description="Images that one mapped task works on.")
     drain_limit: int = Field(20_000, ge=1, le=32_000, description="Messages and images that one run takes at most.")
@@ -106,11 +107,21 @@ class Settings(BaseSettings):
     kafka_dead_letter_topic: str = "images-dead-letter"
     sqs_queue_url: str | None = None
 
+    # People
+    jwt_secret: SecretStr | None = Field(None, min_length=32, description="Signs access tokens; the same everywhere.")
+    signup_role: Literal["viewer", "annotator", "closed"] = Field("annotator", description="Of who signs up.")
+    metrics_token: SecretStr | None = Field(None, description="Lets a scraper read /metrics without an account.")
+    redis_url: str | None = Field(None, description="A cache that replicas share; without it each has its own.")
+
     # Around us
     airflow_api_url: str | None = None
     airflow_username: str | None = None
     airflow_password: SecretStr | None = None
+    airflow_public_url: str | None = Field(None, description="Where browsers find Airflow, if not at AIRFLOW_API_URL.")
     sleeve_api_url: str | None = None
+    sleeve_public_url: str | None = Field(None, description="Where browsers find Sleeve, if not at SLEEVE_API_URL.")
+    sleeve_username: str | None = Field(None, description="Whom commands sign in as where they talk to the API.")
+    sleeve_password: SecretStr | None = None
     sleeve_home: Path = Field(ROOT / ".devstack" / "state" / "sleeve", description="Local cache; may be deleted.")
     backup_folder: str = "backups"
     debug: bool = Field(False, description="Let the command line say what it does, in detail.")
@@ -147,6 +158,11 @@ class Settings(BaseSettings):
     def image_side(self) -> int:
         """Longer side, in pixels, of the picture that is handed to SIFT; the aspect ratio is kept."""
         return max(self.nor_x, self.nor_y)
+
+    def require_secret(self, name: str) -> str:
+        """The value of a secret that has no default; MissingSetting says where to put it."""
+        value: SecretStr | None = getattr(self, name)
+        return self.require(name) if value is None else value.get_secret_value()
 
     def require(self, name: str) -> str:
         """The value of a setting that has no default; MissingSetting says where to put it."""

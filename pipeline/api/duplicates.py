@@ -3,11 +3,15 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from pipeline import duplicates
+from pipeline.api.access import Viewer, visible_to
+from pipeline.api.problems import documented
 from pipeline.errors import BadQuery
+
+router = APIRouter(tags=["search"])
 
 
 class Member(BaseModel):
@@ -26,7 +30,7 @@ class Group(BaseModel):
     """Images that show the same picture."""
 
     group: UUID = Field(description="The smallest image id at the last pass")
-    size: int = Field(description="Number of images at the last pass; those that were deleted since are not listed")
+    size: int = Field(description="Number of images, without those that were deleted since the last pass")
     images: list[Member]
 
 
@@ -37,14 +41,16 @@ class Page(BaseModel):
     next: str | None = Field(description="Give this as `after` to get the next page; null where there is none")
 
 
+@router.get("/duplicates", responses=documented(401, 403, 422))
 def list_duplicates(
     request: Request,
+    user: Viewer,
     limit: Annotated[int, Query(ge=1, le=200, description="Most groups")] = 50,
     after: Annotated[str | None, Query(description="`next` of the page before")] = None,
 ) -> Page:
     """Groups of near-duplicates, largest first: re-encoded, resized, trimmed or mirrored copies, and exact ones."""
     catalog = request.app.state.context.catalog
-    last, groups = duplicates.groups(catalog, limit, _parse(after) if after else None)
+    last, groups = duplicates.groups(catalog, limit, _parse(after) if after else None, visible_to(user))
     return Page(groups=[Group.model_validate(group) for group in groups], next=last and f"{last[0]}:{last[1]}")
 
 

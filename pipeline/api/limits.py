@@ -1,23 +1,31 @@
 """Limits on what a request may send, enforced while it is read."""
 
-from starlette.responses import JSONResponse
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.api.problems import problem
 
 
 class BodyLimit:
-    """Refuses request bodies of more than `max_bytes`, by their declared length or, where that lies, while reading."""
+    """Refuses bodies of more than `max_bytes`, by their declared length or, where that lies, while reading.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    `larger` has paths with a limit of their own.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._larger.get(scope["path"], self._max_bytes)
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if int(declared) > self._max_bytes:
-            await self._refuse(scope, receive, send)
+        if not declared.isdigit() or int(declared) > limit:
+            await _refuse(limit, scope, receive, send)
             return
         received = 0
 
@@ -25,19 +33,19 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            return message if received <= self._max_bytes else {"type": "http.disconnect"}
+            return message if received <= limit else {"type": "http.disconnect"}
 
         async def unless_refused(message: Message) -> None:
             # Whatever the application makes of the cut body, the answer is ours.
-            if received <= self._max_bytes:
+            if received <= limit:
                 await send(message)
 
         try:
             await self._app(scope, counted, unless_refused)
         finally:
-            if received > self._max_bytes:
-                await self._refuse(scope, receive, send)
+            if received > limit:
+                await _refuse(limit, scope, receive, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        detail = f"the request is larger than {self._max_bytes} bytes"
-        await JSONResponse({"detail": detail}, status_code=413)(scope, receive, send)
+
+async def _refuse(limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+    await problem(scope, 413, f"the request is larger than {limit} bytes")(scope, receive, send)

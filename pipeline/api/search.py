@@ -1,11 +1,15 @@
 """POST /search: which images of the collection does a picture show?"""
 
+from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import File, Query, Request, UploadFile
+from fastapi import APIRouter, File, Query, Request, UploadFile
 from pydantic import BaseModel, Field
 
+from pipeline.accounts.users import User
+from pipeline.api.access import Viewer, readable, visible_to
+from pipeline.api.problems import documented
 from pipeline.errors import BadQuery
 from pipeline.events import MAX_LABEL_LENGTH
 from pipeline.features.photo import Photo
@@ -14,6 +18,7 @@ from pipeline.index.recognise import Match, Stage
 from pipeline.searching import WHOLE, Question, of_image, parse_crop, parse_filter
 from pipeline.searching import search as search_collection
 
+router = APIRouter(tags=["search"])
 Point = tuple[float, float]
 Row = tuple[float, float, float]
 
@@ -45,8 +50,10 @@ Until = Annotated[str | None, Query(description="Only images added before that t
 PART = "Search for a part of the picture only: x,y,width,height as fractions of its width and height, from 0 to 1"
 
 
+@router.post("/search", responses=documented(401, 403, 404, 413, 422))
 def search(
     request: Request,
+    user: Viewer,
     file: Annotated[UploadFile | None, File(description="A JPEG, PNG or WebP picture; or give `image_id`")] = None,
     image_id: Annotated[
         UUID | None, Query(description="An image of the collection to search for; it is not an answer itself")
@@ -65,8 +72,8 @@ def search(
     answer is an object; its `polygon` and `transform` speak of the query in fractions of its longer side.
     """
     state = request.app.state
-    wanted = parse_filter(label, owner, since, until)
-    query = _query(state, file, image_id, crop)
+    wanted = replace(parse_filter(label, owner, since, until), visible_to=visible_to(user))
+    query = _query(state, user, file, image_id, crop)
     matches = search_collection(state.context, state.reader, Question(query, image_id, top_n, wanted))
     if not detail:
         return {str(match.image_id): match.score for match in matches}
@@ -74,11 +81,14 @@ def search(
     return {str(match.image_id): _found(match, documents.get(match.image_id, {})) for match in matches}
 
 
-def _query(state: Any, file: UploadFile | None, image_id: UUID | None, crop: str | None) -> Photo | Features:
+def _query(
+    state: Any, user: User, file: UploadFile | None, image_id: UUID | None, crop: str | None
+) -> Photo | Features:
     part = WHOLE if crop is None else parse_crop(crop)
     if file is not None and image_id is None:
         return Photo(file.file.read(), state.settings, part)
     if image_id is not None and file is None:
+        readable(state.context, user, image_id)
         return of_image(state.context, state.reader, image_id, part)
     both = "not both" if file else "there is neither"
     raise BadQuery(f"give a picture as the form field `file`, or an image as the parameter `image_id`; {both}")
