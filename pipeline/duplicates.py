@@ -5,7 +5,7 @@ derives groups from all pairs that were found. Like the steps of `pipeline.inges
 or be killed anywhere: pairs are stored before an image is marked as compared, and groups follow from the pairs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from math import ceil
 from typing import Any
 from uuid import UUID
@@ -185,26 +185,31 @@ Place = tuple[int, UUID]
 """Where a page of groups ends: the size and the id of its last group."""
 
 
-def groups(catalog: Catalog, limit: int, after: Place | None = None) -> tuple[Place | None, list[dict[str, Any]]]:
+def groups(
+    catalog: Catalog, limit: int, after: Place | None = None, visible_to: str | None = None
+) -> tuple[Place | None, list[dict[str, Any]]]:
     """A page of groups, largest first, as {"group", "size", "images": [...]}; and its end, None after the last one.
 
     Each image comes with its labels, its file name, and the evidence that it belongs there: score, inliers and mirrored
     of its closest pair (one that is not mirrored, if it has any), or `copy_of` for the same bytes as another image.
-    What was deleted since the last pass is left out, and so is a group of which only one image is left.
+    What was deleted since the last pass is left out, what is private of others than `visible_to` as well, and so is a
+    group of which only one image is left.
     """
     page = catalog.groups(limit, after)
     members: dict[UUID, list[Document]] = {group: [] for _, group in page}
-    for document in catalog.members(list(members)):
+    for document in catalog.members(list(members), visible_to):
         members[document["group"]].append(document)
-    ids = [document["_id"] for images in members.values() for document in images]
+    ids = {document["_id"] for images in members.values() for document in images}
+    # Evidence with an image that is not listed would give that one away.
+    pairs = [pair for pair in catalog.pairs(ids) if ids.issuperset(pair["images"])]
     best: dict[UUID, Document] = {}
-    for pair in sorted(catalog.pairs(ids), key=lambda pair: (not pair["mirrored"], pair["score"])):
+    for pair in sorted(pairs, key=lambda pair: (not pair["mirrored"], pair["score"])):
         best |= dict.fromkeys(pair["images"], pair)
     found = []
-    for size, group in page:
-        images = [_member(one, best.get(one["_id"], {})) for one in members[group]]
+    for _, group in page:
+        images = [_member(one, best.get(one["_id"], {}), ids) for one in members[group]]
         if len(images) > 1:
-            found.append({"group": str(group), "size": size, "images": images})
+            found.append({"group": str(group), "size": len(images), "images": images})
     return (page[-1] if len(page) == limit else None), found
 
 
@@ -218,7 +223,7 @@ def every_group(catalog: Catalog) -> Iterator[dict[str, Any]]:
             return
 
 
-def _member(document: Document, pair: Document) -> dict[str, Any]:
+def _member(document: Document, pair: Document, listed: Set[UUID]) -> dict[str, Any]:
     return {
         "id": str(document["_id"]),
         "labels": document["labels"],
@@ -226,5 +231,5 @@ def _member(document: Document, pair: Document) -> dict[str, Any]:
         "score": pair.get("score"),
         "inliers": pair.get("inliers"),
         "mirrored": pair.get("mirrored"),
-        "copy_of": str(document["duplicate_of"]) if document["duplicate_of"] else None,
+        "copy_of": str(document["duplicate_of"]) if document["duplicate_of"] in listed else None,
     }

@@ -34,7 +34,7 @@ class ImageEvent:
     """One image that came or went.
 
     `etag` names the content under the key; producers that do not know it leave it out and it is looked up. `reason`
-    is set by sources that already know why the image cannot be used.
+    is set by sources that already know why the image cannot be used, `private` by uploads: no message can set it.
     """
 
     bucket: str
@@ -47,6 +47,7 @@ class ImageEvent:
     source: str = "event"
     original_filename: str | None = None
     reason: str | None = None
+    private: bool = False
 
 
 def image_id(bucket: str, key: str, etag: str) -> UUID:

@@ -31,19 +31,25 @@ class Question:
 
 def search(context: Context, reader: Reader, question: Question) -> list[Match]:
     """The images that the query shows, best first. Raises NoFeatures or BadImage."""
-    catalog, settings = context.catalog, context.settings
-    top_n = question.top_n or settings.top_n
-    if question.wanted == EVERYTHING:
+    catalog, threshold = context.catalog, context.settings.similarity_threshold
+    top_n = question.top_n or context.settings.top_n
+    wanted, image = question.wanted, question.image
+    # What nobody may see of others is rare: as deletions are, it is taken out of what was found.
+    if replace(wanted, visible_to=None) == EVERYTHING:
+        answers: dict[UUID, UUID] = {}
 
         def others(ids: Sequence[UUID]) -> set[UUID]:
-            return catalog.alive(ids) - {question.image}
+            passing = catalog.answering(set(ids), wanted, image)
+            answers.update(passing)
+            return set(passing)
 
-        return reader.search(question.query, top_n, settings.similarity_threshold, others)
-    answers = catalog.matching(question.wanted, question.image)
-    found = reader.search(question.query, top_n, settings.similarity_threshold, catalog.alive, answers.keys())
+        found = reader.search(question.query, top_n, threshold, others)
+        return [replace(match, image_id=answers[match.image_id]) for match in found]
+    answers = catalog.matching(wanted, image)
+    found = reader.search(question.query, top_n, threshold, catalog.alive, answers.keys())
     matches = [replace(match, image_id=answers[match.image_id]) for match in found]
     # A label may have been taken away since the filter was looked up.
-    still = catalog.alive([match.image_id for match in matches], question.wanted)
+    still = catalog.alive([match.image_id for match in matches], wanted)
     return [match for match in matches if match.image_id in still]
 
 
@@ -94,12 +100,14 @@ def parse_crop(text: str) -> Crop:
     return x, y, width, height
 
 
-def parse_filter(label: str | None, owner: str | None, since: str | None, until: str | None) -> Filter:
+def parse_filter(
+    label: str | None, owner: str | None, since: str | None, until: str | None, visible_to: str | None = None
+) -> Filter:
     """Which images may be answers: `since` and `until` are dates, which count whole, or times. Raises BadQuery."""
     begin, end = _moment("since", since, timedelta()), _moment("until", until, timedelta(days=1))
     if begin is not None and end is not None and begin >= end:
         raise BadQuery(f"since ({since}) is not before until ({until}); exchange them")
-    return Filter(label, owner, begin, end)
+    return Filter(label, owner, begin, end, visible_to)
 
 
 def _moment(name: str, text: str | None, whole_day: timedelta) -> datetime | None:

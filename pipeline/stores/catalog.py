@@ -60,10 +60,12 @@ class Filter:
     """Created then or later."""
     until: datetime | None = None
     """Created before then."""
+    visible_to: str | None = None
+    """A user's name: private images of others do not exist. None is for admins and for our own tasks."""
 
     def query(self) -> Document:
         """The living images that pass: an equality on label or owner, a range of created_at, each with its index."""
-        wanted: Document = {"status": {"$ne": "deleted"}}
+        wanted: Document = {"status": {"$ne": "deleted"}, **visible(self.visible_to)}
         if self.label is not None:
             wanted["labels"] = self.label
         if self.owner is not None:
@@ -72,6 +74,11 @@ class Filter:
         if created := {operator: moment for operator, moment in created.items() if moment is not None}:
             wanted["created_at"] = created
         return wanted
+
+
+def visible(to: str | None) -> Document:
+    """What to add to a query so that private images of others than `to` are left out; nothing for None."""
+    return {} if to is None else {"$nor": [{"private": True, "owner": {"$ne": to}}]}
 
 
 EVERYTHING = Filter()
@@ -112,8 +119,9 @@ class Catalog:
     # Images come in
 
     def register(self, events: Sequence[ImageEvent]) -> int:
-        """Make sure that every created image has a document; labels are added, an owner is set. Returns new documents.
+        """Make sure that every created image has a document. Returns how many are new.
 
+        An image that is known gets labels, unless people have decided on it, and an owner if it has none.
         Every event must have its `etag`, or a `reason` why the image cannot be used.
         """
         merged: dict[UUID, list[ImageEvent]] = {}
@@ -121,9 +129,9 @@ class Catalog:
             merged.setdefault(image_id(event.bucket, event.key, event.etag or ""), []).append(event)
         new = 0
         for chunk in _chunks(list(merged)):
-            known = self.find(chunk, ["labels", "owner"])
+            known = self.find(chunk, ["labels", "owner", "private", "revision"])
             new += self._insert([_new_document(one, merged[one]) for one in chunk if one not in known])
-            self._add({one: merged[one] for one in chunk if one in known}, known)
+            self._add({one: _told(merged[one]) for one in chunk if one in known}, known)
         return new
 
     def _insert(self, documents: list[Document]) -> int:
@@ -137,24 +145,13 @@ class Catalog:
             if any(failure["code"] != DUPLICATE_KEY for failure in failures):
                 raise
             lost = [documents[failure["index"]] for failure in failures]
-            updates = []
-            for one in lost:
-                owner = {"$set": {"owner": one["owner"]}} if one["owner"] else {}
-                update = {"$addToSet": {"labels": {"$each": one["labels"]}}, **owner}
-                updates.append(UpdateOne({"_id": one["_id"]}, update))
-            self.images.bulk_write(updates)
+            self._add({one["_id"]: one for one in lost}, {one["_id"]: {} for one in lost})
             return len(documents) - len(lost)
         return len(documents)
 
-    def _add(self, events: Mapping[UUID, list[ImageEvent]], known: Mapping[UUID, Document]) -> None:
-        """Labels and owners that known images do not have yet."""
-        updates = []
-        for one, same in events.items():
-            labels = {event.label for event in same if event.label} - set(known[one]["labels"])
-            owner = next((event.owner for event in same if event.owner), known[one]["owner"])
-            if labels or owner != known[one]["owner"]:
-                update = {"$addToSet": {"labels": {"$each": sorted(labels)}}, "$set": {"owner": owner}}
-                updates.append(UpdateOne({"_id": one}, update))
+    def _add(self, told: Mapping[UUID, Document], known: Mapping[UUID, Document]) -> None:
+        """What known images do not have yet of what events told."""
+        updates = [update for one, facts in told.items() for update in _additions(one, facts, known[one])]
         if updates:
             self.images.bulk_write(updates, ordered=False)
 
@@ -323,6 +320,17 @@ class Catalog:
                 answers[original] = min(one, answers.get(original, one), key=lambda image: (image != original, image))
         return answers
 
+    def answering(self, ids: Set[UUID], wanted: Filter, but: UUID | None = None) -> dict[UUID, UUID]:
+        """What `matching` says of these images alone, for a filter that asks at most for what a user may see."""
+        passing = self.alive(list(ids), wanted)
+        answers = {one: one for one in passing}
+        hidden = self.alive(list(ids - passing)) if wanted.visible_to is not None else set()
+        for chunk in _chunks(list(hidden)):
+            query = {"duplicate_of": {"$in": list(chunk)}, **wanted.query()}
+            for copy in self.images.find(query, {"duplicate_of": 1}).sort("_id", DESCENDING):
+                answers[copy["duplicate_of"]] = copy["_id"]
+        return {one: answer for one, answer in answers.items() if but not in (one, answer)}
+
     def counts(self) -> dict[str, int]:
         """Number of images by status."""
         counted = {
@@ -403,9 +411,9 @@ class Catalog:
         found = self.images.find(query, {"group_size": 1}).sort(order).limit(limit)
         return [(one["group_size"], one["_id"]) for one in found]
 
-    def members(self, groups: Sequence[UUID]) -> list[Document]:
+    def members(self, groups: Sequence[UUID], visible_to: str | None = None) -> list[Document]:
         """Living images of these groups, in the order of their ids."""
-        query = {"group": {"$in": list(groups)}, "status": {"$ne": "deleted"}}
+        query = {"group": {"$in": list(groups)}, **Filter(visible_to=visible_to).query()}
         return list(self.images.find(query).sort("_id", ASCENDING))
 
     def _update(self, rows: Sequence[tuple[Document, Document]]) -> None:
@@ -528,9 +536,19 @@ class Published(NamedTuple):
         return [one for one in self.history[times[-1] + 1 if times else 0 :] if one != generation]
 
 
+def _told(events: list[ImageEvent]) -> Document:
+    """What events about the same image say of it, beside where it is."""
+    return {
+        "owner": next((event.owner for event in events if event.owner), None),
+        "private": any(event.private for event in events),
+        "labels": sorted({event.label for event in events if event.label}),
+    }
+
+
 def _new_document(one: UUID, events: list[ImageEvent]) -> Document:
     now, first = datetime.now(UTC), events[0]
     reason = next((event.reason for event in events if event.reason), None)
+    told = _told(events)
     return {
         "_id": one,
         "bucket": first.bucket,
@@ -546,8 +564,10 @@ def _new_document(one: UUID, events: list[ImageEvent]) -> Document:
         "original_filename": next(
             (e.original_filename for e in events if e.original_filename), first.key.rsplit("/")[-1]
         ),
-        "owner": next((event.owner for event in events if event.owner), None),
-        "labels": sorted({event.label for event in events if event.label}),
+        **told,
+        **labelling(told["labels"]),
+        "boxes": [],
+        "revision": 0,
         "source": first.source,
         "shard": None,
         "segment": None,
@@ -555,6 +575,28 @@ def _new_document(one: UUID, events: list[ImageEvent]) -> Document:
         "created_at": now,
         "updated_at": now,
     }
+
+
+def labelling(labels: Sequence[str]) -> Document:
+    """Where an image stands that nobody has decided on: what producers labelled counts as labelled."""
+    return {"attention": 3, "stage": "labelled"} if labels else {"attention": 0, "stage": "unlabelled"}
+
+
+def _additions(one: UUID, told: Document, known: Document) -> list[UpdateOne]:
+    """Updates that bring what events told to an image; `known` is what it had when somebody looked."""
+    updates = []
+    # The bucket's own event may come before that of the upload, which knows of the owner. But nobody can take, or hide,
+    # an image that is another's.
+    if known.get("owner") in (None, told["owner"]):
+        fields = {name: told[name] for name in ("owner", "private") if told[name] and told[name] != known.get(name)}
+        if fields:
+            updates.append(UpdateOne({"_id": one}, {"$set": fields}))
+    new = sorted(set(told["labels"]) - set(known.get("labels", [])))
+    if new and not known.get("revision"):
+        change = {"$addToSet": {"labels": {"$each": new}}, "$set": labelling(new)}
+        # Asked for again while it is written: people may have decided meanwhile. Absent in older documents.
+        updates += [UpdateOne({"_id": one, "revision": untouched}, change) for untouched in (0, None)]
+    return updates
 
 
 def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -116,13 +116,13 @@ def test_content_is_part_of_the_identity(catalog: Catalog) -> None:
     assert catalog.register([event("a.jpg", "1"), event("a.jpg", "2"), event("a.jpg", "1")]) == 2
 
 
-def test_labels_add_up_and_the_last_owner_stays(catalog: Catalog) -> None:
+def test_labels_add_up_and_the_owner_stays(catalog: Catalog) -> None:
     catalog.register([event("a.jpg", label="cat"), event("a.jpg", label="grey"), event("a.jpg")])
     catalog.register([event("a.jpg", label="cat", owner="eve"), event("a.jpg", label="tom")])
     [document] = everything(catalog).values()
     assert sorted(document["labels"]) == ["cat", "grey", "tom"]
     assert document["owner"] == "eve"
-    catalog.register([event("a.jpg")])
+    catalog.register([event("a.jpg"), event("a.jpg", owner="mallory")])
     assert everything(catalog) == {document["_id"]: document}
 
 
@@ -147,6 +147,58 @@ def test_labels_and_owners_registered_at_once_all_arrive(catalog: Catalog, monke
     [document] = everything(catalog).values()
     assert sorted(document["labels"]) == ["label0", "label1", "label2", "label3"]
     assert document["owner"] == "eve"
+
+
+def labelling(catalog: Catalog, image: UUID) -> dict[str, Any]:
+    document = catalog.find([image])[image]
+    return {name: document[name] for name in ("labels", "boxes", "revision", "attention", "stage")}
+
+
+def test_labels_of_producers_count_as_labelled(catalog: Catalog) -> None:
+    catalog.register([event("a.jpg", label="cat"), event("b.jpg")])
+    a, b = ids(event("a.jpg"), event("b.jpg"))
+    labelled = {"labels": ["cat"], "boxes": [], "revision": 0, "attention": 3, "stage": "labelled"}
+    assert labelling(catalog, a) == labelled
+    assert labelling(catalog, b) == {**labelled, "labels": [], "attention": 0, "stage": "unlabelled"}
+    catalog.register([event("b.jpg", label="cat")])
+    assert labelling(catalog, b) == labelled
+
+
+def test_what_people_decided_is_not_changed_by_events(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog.register([event("a.jpg")])
+    [image] = ids(event("a.jpg"))
+    decided = {"labels": [], "boxes": [], "revision": 1, "attention": 3, "stage": "rejected"}
+    catalog.images.update_one({"_id": image}, {"$set": decided})
+    catalog.register([event("a.jpg", label="cat", owner="eve")])
+    assert labelling(catalog, image) == decided
+    assert catalog.find([image])[image]["owner"] == "eve"
+    # People may decide after a task looked and before it writes, and even before it inserts.
+    for seen in ({}, {image: {"labels": [], "owner": None, "revision": 0}}):
+        monkeypatch.setattr(catalog, "find", lambda *_, seen=seen: seen)
+        catalog.register([event("a.jpg", label="cat")])
+        monkeypatch.undo()
+        assert labelling(catalog, image) == decided
+
+
+def test_labels_reach_documents_of_older_versions(catalog: Catalog) -> None:
+    catalog.register([event("a.jpg")])
+    [image] = ids(event("a.jpg"))
+    catalog.images.update_one({"_id": image}, {"$unset": {"revision": 1, "attention": 1, "stage": 1, "private": 1}})
+    catalog.register([event("a.jpg", label="cat")])
+    document = catalog.find([image])[image]
+    assert (document["labels"], document["attention"], document["stage"]) == (["cat"], 3, "labelled")
+
+
+@pytest.mark.parametrize("before", ["nobody", "ann", "bob"])
+def test_an_upload_is_private_unless_the_image_is_anothers(catalog: Catalog, before: str) -> None:
+    """The bucket's event, which knows of no owner, may come before that of the upload."""
+    catalog.register([event("a.jpg", owner=None if before == "nobody" else before)])
+    upload = event("a.jpg", owner="ann", private=True)
+    for late in (upload, upload, event("a.jpg")):
+        catalog.register([late])
+        [document] = everything(catalog).values()
+        expected = ("bob", False) if before == "bob" else ("ann", True)
+        assert (document["owner"], document["private"]) == expected
 
 
 # States

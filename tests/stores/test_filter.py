@@ -66,3 +66,41 @@ def test_a_copy_answers_for_an_original_that_does_not_pass(catalog: Catalog) -> 
     assert catalog.matching(Filter(owner="ann")) == {original: original}
     assert catalog.matching(Filter()) == {original: original}
     assert catalog.alive([UUID(int=1)], Filter()) == set()
+
+
+def test_what_is_private_does_not_exist_for_others(catalog: Catalog) -> None:
+    events = [
+        ImageEvent("i", "open", etag="e", owner="ann"),
+        ImageEvent("i", "ann's", etag="e", owner="ann", private=True),
+        ImageEvent("i", "nobody's", etag="e", private=True),
+    ]
+    catalog.register(events)
+    everyone, of_ann, of_nobody = (image_id("i", event.key, "e") for event in events)
+    sees = {
+        "ann": {everyone, of_ann},
+        "bob": {everyone},
+        None: {everyone, of_ann, of_nobody},
+    }
+    for user, seen in sees.items():
+        assert catalog.alive([everyone, of_ann, of_nobody], Filter(visible_to=user)) == seen
+        assert set(catalog.matching(Filter(visible_to=user))) == seen
+        assert set(catalog.answering({everyone, of_ann, of_nobody}, Filter(visible_to=user))) == seen
+
+
+def test_a_copy_answers_for_an_original_that_is_private(catalog: Catalog) -> None:
+    events = [
+        ImageEvent("i", "a", etag="e", owner="ann", private=True),
+        ImageEvent("i", "b", etag="e", owner="bob"),
+        ImageEvent("i", "c", etag="e", owner="eve", private=True),
+    ]
+    catalog.register(events)
+    original, of_bob, of_eve = (image_id("i", event.key, "e") for event in events)
+    catalog.images.update_many({"_id": {"$ne": original}}, {"$set": {"duplicate_of": original}})
+    of_all = min(of_bob, of_eve)
+    for user, answer in {"ann": original, "bob": of_bob, "eve": of_all, "joe": of_bob, None: original}.items():
+        assert catalog.answering({original}, Filter(visible_to=user)) == {original: answer}
+        assert catalog.matching(Filter(visible_to=user)) == {original: answer}
+    assert catalog.answering({original}, Filter(visible_to="bob"), of_bob) == {}
+    assert catalog.answering({original}, Filter(visible_to="ann"), original) == {}
+    catalog.delete([original], "by its owner")
+    assert catalog.answering({original}, Filter(visible_to="bob")) == {}
