@@ -1,4 +1,4 @@
-"""The REST door. Stateless: any number of replicas may run.
+"""The REST door, and the pages beside it. Stateless: any number of replicas may run.
 
 Run it with ``uvicorn pipeline.api.app:app``. Routes are in the modules beside this one, one for each subject.
 """
@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from pipeline.accounts.passwords import make_first_admin
 from pipeline.api import duplicates, problems, search
 from pipeline.api.limits import BodyLimit
+from pipeline.api.pages.shell import mount
 from pipeline.context import Context
 from pipeline.health import problems as problems_of_servers
 from pipeline.index.reader import Reader
@@ -74,4 +75,4 @@ def readyz(request: Request) -> dict[str, Any]:
     return {"status": "ready", "generation": reader.manifest and reader.manifest.id}
 
 
-app = create_app(Settings())
+app = mount(create_app(Settings()))
