@@ -156,9 +156,7 @@ class _frame:
         visit = self._visit
         dress()
         with ui.header().classes("sleeve-header"):
-            ui.button(icon="menu", on_click=lambda: drawer.toggle()).props("flat round aria-label=Menu").classes(
-                "lt-md"
-            )
+            menu = ui.button(icon="menu").props("flat round aria-label=Menu").classes("lt-md")
             ui.link("Sleeve", "/").classes("sleeve-brand")
             ui.space()
             _user_menu(visit)
@@ -167,6 +165,7 @@ class _frame:
                 for path, name, icon, role in NAVIGATION:
                     if visit.user.may(role):
                         _navigation_item(path, name, icon, current=visit.path.split("?")[0] == path)
+        menu.on_click(drawer.toggle)
         self._main = ui.element("main").classes("sleeve-main")
         self._main.__enter__()
         ui.element("h1").classes("sleeve-title").add_slot("default", self._title)
@@ -190,7 +189,7 @@ def _user_menu(visit: Visit) -> None:
             ui.label(visit.user.role).classes("sleeve-dim")
         ui.separator()
         ui.menu_item("Account", lambda: ui.navigate.to("/account"))
-        ui.menu_item("REST API", lambda: ui.navigate.to("/docs", new_tab=True))
+        ui.menu_item("REST API", lambda: ui.run_javascript("open('/docs')"))
         for name in ("Light", "Dark", "As the system"):
             ui.menu_item(name, partial(_theme, name))
         ui.separator()

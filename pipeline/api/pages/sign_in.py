@@ -1,4 +1,4 @@
-"""Sign in, and sign up where that is open. The form speaks to the REST API itself, so that the cookie is the browser's."""
+"""Sign in, and sign up where that is open. The form speaks to the REST API, which gives the browser its cookie."""
 
 from fastapi import Request
 from nicegui import app as nicegui_app
