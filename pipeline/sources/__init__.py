@@ -50,6 +50,11 @@ class Source(Protocol):
         """Give back connections and files."""
 
 
+def origin(uri: str) -> str:
+    """What the images of an import say as their source: the URI, or the name of the folder or archive."""
+    return uri if uri.startswith("s3://") else Path(uri).expanduser().resolve().name
+
+
 def open_source(uri: str, settings: Settings, catalog: Catalog, objects: Objects) -> Source:
     """The source of an import: ``s3://bucket/prefix``, a folder, or a zip or tar archive. Raises BadSource."""
     from pipeline.sources.archive import archive_files, is_archive
@@ -72,4 +77,4 @@ def open_source(uri: str, settings: Settings, catalog: Catalog, objects: Objects
         files = archive_files(path, settings.max_image_bytes, settings.max_archive_bytes)
     else:
         raise BadSource(f"{path} is neither a folder nor a zip or tar archive; to add one picture, give its folder")
-    return LocalSource(name, path.name, files, settings.require("s3_bucket"), catalog, objects)
+    return LocalSource(name, origin(uri), files, settings.require("s3_bucket"), catalog, objects)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from links import DuplicatesLink
 from operators.base import SleeveOperator
 
 
@@ -21,6 +22,7 @@ class CompareOperator(SleeveOperator):
     """
 
     template_fields = ("shard",)
+    operator_extra_links = (DuplicatesLink(),)
 
     def __init__(self, *, shard: dict[str, int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -34,6 +36,8 @@ class CompareOperator(SleeveOperator):
 
 class RegroupOperator(SleeveOperator):
     """Derives the groups from all near-duplicates that were found; images that were deleted leave theirs."""
+
+    operator_extra_links = (DuplicatesLink(),)
 
     def step(self, context: Any) -> dict[str, int]:
         from pipeline.duplicates import regroup

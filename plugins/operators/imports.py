@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from links import ImagesLink, ImportedImagesLink
 from operators.base import SleeveOperator
 
 
@@ -28,6 +29,7 @@ class ImportOperator(CountingOperator):
     """
 
     template_fields = ("source", "image_label", "image_owner", "limit")
+    operator_extra_links = (ImportedImagesLink(),)
 
     def __init__(
         self,
@@ -54,6 +56,8 @@ class ImportOperator(CountingOperator):
 
 class SweepOperator(CountingOperator):
     """Takes in what is in the image bucket and no event told of."""
+
+    operator_extra_links = (ImagesLink(),)
 
     def step(self, context: Any) -> dict[str, int]:
         from pipeline.ingest import sweep

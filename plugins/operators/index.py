@@ -4,11 +4,14 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from links import GenerationLink
 from operators.base import SleeveOperator
 
 
 class AppendOperator(SleeveOperator):
     """Adds the segments that no generation holds yet to a copy of the current one. Returns its manifest's URI."""
+
+    operator_extra_links = (GenerationLink(),)
 
     def step(self, context: Any) -> str:
         from pipeline.indexing import append
@@ -68,6 +71,7 @@ class MergeOperator(SleeveOperator):
     """
 
     template_fields = ("shards",)
+    operator_extra_links = (GenerationLink(),)
 
     def __init__(self, *, shards: list[dict[str, Any]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -86,6 +90,7 @@ class EvaluateOperator(SleeveOperator):
     """
 
     template_fields = ("generation",)
+    operator_extra_links = (GenerationLink(),)
 
     def __init__(self, *, generation: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -104,6 +109,7 @@ class PublishOperator(SleeveOperator):
     """
 
     template_fields = ("generation",)
+    operator_extra_links = (GenerationLink(),)
 
     def __init__(self, *, generation: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from links import ImagesLink, QuarantineLink
 from operators.base import SleeveOperator
 
 
 class DrainOperator(SleeveOperator):
     """Takes waiting messages into the catalogue and returns the shards that have to be worked on."""
+
+    operator_extra_links = (ImagesLink(), QuarantineLink())
 
     def step(self, context: Any) -> list[dict[str, Any]]:
         from pipeline.ingest import drain
@@ -46,6 +49,8 @@ class ShardOperator(SleeveOperator):
 class CollectOperator(ShardOperator):
     """Fetches, probes and hashes the images of a shard; what cannot be used is quarantined."""
 
+    operator_extra_links = (ImagesLink(), QuarantineLink())
+
     def step(self, context: Any) -> dict[str, Any]:
         from pipeline.ingest import collect
 
@@ -54,6 +59,8 @@ class CollectOperator(ShardOperator):
 
 class ExtractOperator(ShardOperator):
     """Describes the collected images of a shard by RootSIFT and writes them as one immutable segment."""
+
+    operator_extra_links = (ImagesLink(), QuarantineLink())
 
     def step(self, context: Any) -> dict[str, Any]:
         from pipeline.ingest import extract
