@@ -5,6 +5,7 @@ from functools import cached_property
 
 from pipeline.settings import Settings
 from pipeline.sources import Reject
+from pipeline.stores.annotations import Annotations
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects
 from pipeline.stores.users import Users
@@ -27,6 +28,10 @@ class Context:
     @cached_property
     def users(self) -> Users:
         return Users(self.catalog.database)
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        return Annotations(self.catalog.database)
 
     def dead_letter(self, rejects: Sequence[Reject]) -> None:
         """Send what can never be used to the dead-letter topic, where there is a Kafka."""
