@@ -34,6 +34,8 @@ from pipeline.stores.objects import StoredObject
 READERS = 4
 HEADS = 16
 IMPORT_BATCH = 200
+# Keys of what people uploaded; such an object says in its metadata whose it is.
+UPLOADS = "uploads/"
 GONE = "no such object (removed before it was collected, or never there)"
 REPLACED = "replaced by newer content under the same key before it was read"
 
@@ -85,7 +87,8 @@ def accept(context: Context, batch: Batch) -> Accepted:
     # Our own artefacts may lie in a bucket that sends events as well; taking those in would feed the run to itself.
     events = [event for event in batch.events if event.bucket != context.settings.sleeve_bucket]
     removed = _settle_removals(context, {(e.bucket, e.key) for e in events if e.kind == "removed"})
-    created = _resolve(context, list(dict.fromkeys(event for event in events if event.kind == "created")))
+    created = list(dict.fromkeys(event for event in events if event.kind == "created"))
+    created = _with_owners(context, _resolve(context, created))
     new = context.catalog.register(created)
     _revive(context, created)
     ids = {image_id(event.bucket, event.key, event.etag or "") for event in created}
@@ -143,6 +146,25 @@ def _resolve(context: Context, events: list[ImageEvent]) -> list[ImageEvent]:
             found = replace(event, etag=stored.etag) if stored else replace(event, reason=GONE)
             resolved.append(found)
     return resolved
+
+
+def _with_owners(context: Context, events: list[ImageEvent]) -> list[ImageEvent]:
+    """Events of uploads, with what only the object says: whose it is, and whether it is private.
+
+    The bucket may tell of an upload before the upload does, or instead of it, if that was killed in between.
+    """
+    place = (context.settings.s3_bucket, UPLOADS)
+    uploads = {image_id(e.bucket, e.key, e.etag or ""): e for e in events if (e.bucket, e.key[: len(UPLOADS)]) == place}
+    # What the catalogue knows has been the user's to change since then.
+    known = context.catalog.find([one for one, event in uploads.items() if event.owner is None], ["owner"])
+    unknown = [e for one, e in uploads.items() if e.owner is None and not known.get(one, {}).get("owner")]
+    heads = _heads(context, [(event.bucket, event.key) for event in unknown])
+    told = {key: head.metadata for (_, key), head in heads if head and "owner" in head.metadata}
+    said = {event: told[event.key] for event in unknown if event.key in told}
+    return [
+        replace(event, owner=said[event]["owner"], private="private" in said[event]) if event in said else event
+        for event in events
+    ]
 
 
 def _revive(context: Context, events: list[ImageEvent]) -> None:

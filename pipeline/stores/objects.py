@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # One connection for each of the threads that one task reads with, and a few to spare.
 CONNECTIONS = 32
+STREAMED = 256 << 10
 FORBIDDEN = {"403", "AccessDenied", "Forbidden"}
 MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound", "KeyTooLongError"}
 
@@ -86,6 +87,17 @@ class Objects:
             answer["Body"].close()
             raise BadImage(f"larger than {max_bytes} bytes ({answer['ContentLength']} bytes)")
         return answer["Body"].read(), answer["ETag"].strip('"')
+
+    def stream(self, bucket: str, key: str) -> tuple[Generator[bytes], int, str]:
+        """(chunks, bytes in all, ETag) of an object, read as it is asked for. Raises ObjectMissing."""
+        with self._missing_named(bucket, key):
+            answer = self.client(bucket).get_object(Bucket=bucket, Key=key)
+
+        def chunks() -> Generator[bytes]:
+            with contextlib.closing(answer["Body"]) as body:
+                yield from body.iter_chunks(STREAMED)
+
+        return chunks(), answer["ContentLength"], answer["ETag"].strip('"')
 
     def put(
         self,
