@@ -9,6 +9,7 @@ SleeveError
 │   └── UnknownImage    there is no such image in the collection, or it is not searchable yet
 ├── NotSignedIn         a request without credentials, or with some that are no longer good
 ├── NotAllowed          the user's role, or who owns the image, does not permit that
+├── ServerAway          a server that this needs gives no answer that could be used; worth a retry
 ├── TooManyTries        too many wrong passwords; it says when to try again
 ├── Conflict            somebody else was faster: what is there now comes with it
 ├── BadSource           an import names something that is not there or not allowed
@@ -17,6 +18,7 @@ SleeveError
 ├── CannotRollBack      there is no such generation to go back to
 ├── IndexTooLarge       no kind of index holds the collection within the budgets
 ├── RecallTooLow        a generation finds less than the one before it; never published
+├── NewerCatalogue      the catalogue was migrated by a later version of Sleeve
 └── MissingSetting      a setting that this action needs is not set
 
 Everything else (network, disk, a server that is down) is left as the client library raises it: those are worth a retry.
@@ -74,6 +76,10 @@ class TooManyTries(SleeveError):
         """After which the next try counts."""
 
 
+class ServerAway(SleeveError):
+    """A server that this needs gives no answer that could be used; the message says which, and what to do."""
+
+
 class Conflict(SleeveError):
     """Somebody else changed the same thing meanwhile; nothing of theirs was overwritten."""
 
@@ -105,6 +111,10 @@ class IndexTooLarge(SleeveError):
 
 class RecallTooLow(SleeveError):
     """A new generation finds clearly less than the current one."""
+
+
+class NewerCatalogue(SleeveError):
+    """The catalogue has a version that this Sleeve does not know; the message says what to do."""
 
 
 class MissingSetting(SleeveError):

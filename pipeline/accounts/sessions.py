@@ -23,6 +23,8 @@ ISSUER = "sleeve"
 AUDIENCE = "sleeve-api"
 ACCESS_LIFETIME = timedelta(minutes=15)
 SESSION_LIFETIME = timedelta(days=30)
+# Nobody tells us when Airflow forgets a user or changes a role, so they come again each day, as they do there.
+AIRFLOW_LIFETIME = timedelta(days=1)
 # An answer may be lost on its way, or two windows may refresh at once: the secret before is good for that long.
 GRACE = timedelta(seconds=30)
 AGAIN = "Sign in again."
@@ -39,7 +41,8 @@ class Session:
 def open_session(users: Users, user: User) -> str:
     """Begin a session; returns the secret that its holder keeps."""
     secret = secrets.token_urlsafe(32)
-    session = users.open_session(user.id, _hash(secret), datetime.now(UTC) + SESSION_LIFETIME)
+    lifetime = AIRFLOW_LIFETIME if user.source == "airflow" else SESSION_LIFETIME
+    session = users.open_session(user.id, _hash(secret), datetime.now(UTC) + lifetime)
     return f"{session.hex}.{secret}"
 
 
@@ -50,6 +53,15 @@ def resume(users: Users, held: str) -> Session:
     if found is None or not secrets.compare_digest(found["secret"], _hash(secret)):
         raise NotSignedIn(f"This session has ended. {AGAIN}")
     return Session(session, _enabled(users, found["user"]))
+
+
+def close(users: Users, held: str) -> None:
+    """End the session of which this is the secret, if there is one."""
+    try:
+        users.close_session(resume(users, held).id)
+    except NotSignedIn:
+        # It has ended already, which is what was asked for.
+        return
 
 
 def refresh(users: Users, held: str) -> tuple[Session, str]:

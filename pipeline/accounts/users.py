@@ -14,6 +14,7 @@ ROLES: tuple[Role, ...] = ("viewer", "annotator", "admin")
 Origin = Literal["local", "airflow"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,63}", re.ASCII)
 MIN_PASSWORD = 10
+WRONG_PASSWORD = "The name or the password is wrong."
 # Hashing takes time in proportion; nobody types more.
 MAX_PASSWORD = 200
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
-from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyCookie, OAuth2PasswordBearer
 
 from pipeline.accounts.sessions import SESSION_LIFETIME, Session, check_access, resume
 from pipeline.accounts.users import Role, User
@@ -17,11 +17,11 @@ from pipeline.stores.catalog import Document
 COOKIE = "sleeve_session"
 READING = {"GET", "HEAD", "OPTIONS"}
 
-_bearer = HTTPBearer(auto_error=False, description="The access token of POST /login", bearerFormat="JWT")
+_bearer = OAuth2PasswordBearer("login", auto_error=False, description="The access token of POST /login")
 _cookie = APIKeyCookie(
     name=COOKIE, auto_error=False, description="What the pages sign in with; from our own origin only"
 )
-Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+Bearer = Annotated[str | None, Depends(_bearer)]
 Cookie = Annotated[str | None, Depends(_cookie)]
 
 
@@ -29,27 +29,30 @@ def signed_in(request: Request, bearer: Bearer, cookie: Cookie) -> Session:
     """The session of a request: of its access token or, without one, of its cookie. Raises NotSignedIn."""
     context: Context = request.app.state.context
     if bearer is not None:
-        return check_access(context.settings, context.users, bearer.credentials)
+        return check_access(context.settings, context.users, bearer)
     # Something else than a bearer is not overlooked: who sends it believes to be somebody.
     if cookie is None or "authorization" in request.headers:
         raise NotSignedIn("Sign in: POST /login gives an access token, to be sent as `Authorization: Bearer ...`.")
-    if request.method not in READING and not from_our_origin(request):
-        raise NotAllowed("A page of another site may not change anything here with your cookie. Use an access token.")
+    if request.method not in READING:
+        require_our_origin(request)
     return resume(context.users, cookie)
 
 
-def from_our_origin(request: Request) -> bool:
-    """Whether one of our own pages sent this (https://owasp.org/www-community/attacks/csrf): browsers say so."""
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site == "same-origin"
-    origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc == request.url.netloc
+def require_our_origin(request: Request) -> None:
+    """Raise NotAllowed unless one of our own pages sent this; browsers say so, and no script can make them lie."""
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is None:
+        ours = origin is not None and urlsplit(origin).netloc == request.url.netloc
+    else:
+        ours = site == "same-origin"
+    if not ours:
+        raise NotAllowed("Only pages of this site may use your cookie. Elsewhere, use an access token of POST /login.")
 
 
 def set_cookie(request: Request, response: Response, held: str) -> None:
     """Let the browser keep the secret of its session, where no script can read it."""
-    secure = request.url.scheme == "https"
+    public: str = request.app.state.settings.sleeve_public_url or ""
+    secure = "https" in (request.url.scheme, urlsplit(public).scheme)
     seconds = int(SESSION_LIFETIME.total_seconds())
     response.set_cookie(COOKIE, held, max_age=seconds, httponly=True, secure=secure, samesite="lax")
 

@@ -12,7 +12,8 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 
 from pipeline.accounts.passwords import make_first_admin
-from pipeline.api import duplicates, problems, search
+from pipeline.accounts.tries import Tries
+from pipeline.api import accounts, duplicates, images, labels, problems, quarantine, search
 from pipeline.api.limits import BodyLimit
 from pipeline.api.pages.shell import mount
 from pipeline.context import Context
@@ -23,6 +24,17 @@ from pipeline.settings import Settings
 
 # The form around a picture takes some bytes as well.
 FORM = 64 << 10
+SUBJECTS = (
+    accounts,
+    images,
+    quarantine,
+    labels,
+    search,
+    duplicates,
+    generations,
+    stats,
+    metrics,
+)
 
 router = APIRouter(tags=["service"])
 
@@ -48,11 +60,14 @@ def create_app(settings: Settings, reader: Reader | None = None) -> FastAPI:
     app = FastAPI(title="Sleeve", summary="Find the picture that a snapshot shows.", lifespan=_lifespan)
     app.state.settings = settings
     app.state.reader = reader
-    larger = {"/bulk_upload": settings.max_bulk_bytes, "/import/annotations": settings.max_bulk_bytes}
-    app.add_middleware(BodyLimit, max_bytes=settings.max_image_bytes + FORM, larger=larger)
+    app.state.tries = Tries(settings.redis_url)
+    own = {"/bulk_upload": settings.max_bulk_bytes, "/import/annotations": settings.max_bulk_bytes}
+    app.add_middleware(BodyLimit, max_bytes=settings.max_image_bytes + FORM, own=own, anonymous=FORM)
     problems.install(app)
-    for subject in (router, search.router, duplicates.router):
-        app.include_router(subject)
+    for subject in SUBJECTS:
+        app.include_router(subject.router)
+    app.include_router(router)
+    metrics.install(app)
     return app
 
 

@@ -55,6 +55,10 @@ class Users:
         document = self._users.find_one({"_id": user}, {"hashed": 1})
         return document["hashed"] if document else None
 
+    def rehash(self, user: UUID, old: str, new: str) -> None:
+        """Keep the same password under newer parameters, unless it was changed meanwhile."""
+        self._users.update_one({"_id": user, "hashed": old}, {"$set": {"hashed": new}})
+
     def change(self, user: UUID, **fields: Any) -> User:
         """Set fields (role, disabled, hashed, email). Raises Unknown."""
         if not self._users.update_one({"_id": user}, {"$set": fields}).matched_count:
@@ -67,6 +71,10 @@ class Users:
         """Users in the order of their names, from behind the name `after`."""
         found = self._users.find({"key": {"$gt": after.casefold()}}).sort("key", ASCENDING).limit(limit)
         return [_user(document) for document in found]
+
+    def has_admin(self, but: UUID | None = None) -> bool:
+        """Whether somebody, except `but`, is an admin and not disabled."""
+        return self._users.find_one({"role": "admin", "disabled": False, "_id": {"$ne": but}}, {}) is not None
 
     # Sessions: one for each sign-in, until it is revoked or expires
 
