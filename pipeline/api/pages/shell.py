@@ -156,7 +156,7 @@ class _frame:
         visit = self._visit
         dress()
         with ui.header().classes("sleeve-header"):
-            menu = ui.button(icon="menu").props("flat round aria-label=Menu").classes("lt-md")
+            menu = ui.button(icon="menu", color=None).props("flat round aria-label=Menu").classes("lt-md")
             ui.link("Sleeve", "/").classes("sleeve-brand")
             ui.space()
             _user_menu(visit)
@@ -183,7 +183,7 @@ def _navigation_item(path: str, name: str, icon: str, current: bool) -> None:
 
 
 def _user_menu(visit: Visit) -> None:
-    with ui.button(icon="account_circle").props(f'flat round aria-label="{visit.user.name}"'), ui.menu():
+    with ui.button(icon="account_circle", color=None).props(f'flat round aria-label="{visit.user.name}"'), ui.menu():
         with ui.column().classes("q-pa-md gap-0"):
             ui.label(visit.user.name).classes("text-weight-bold")
             ui.label(visit.user.role).classes("sleeve-dim")
@@ -210,7 +210,7 @@ def empty(icon: str, title: str, hint: str) -> None:
 
 def mount(app: FastAPI) -> FastAPI:
     """Put the pages beside the REST routes of `app`."""
-    from pipeline.api.pages import home, sign_in  # noqa: F401
+    from pipeline.api.pages import browse, home, image, search, sign_in, upload  # noqa: F401
 
     nicegui_app.state.sleeve = app.state
     nicegui_app.add_static_files("/assets", ASSETS)
