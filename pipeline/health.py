@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pipeline.context import Context
 from pipeline.errors import MissingSetting
 from pipeline.settings import Settings
-from pipeline.sources.kafka import KafkaSource
+from pipeline.sources.kafka import consumer_lag
 
 START = "make up"
 
@@ -18,7 +18,7 @@ def problems(context: Context) -> dict[str, str]:
         "artefact bucket": lambda: context.objects.ping(context.settings.sleeve_bucket),
     }
     if context.settings.kafka_bootstrap_servers:
-        checks["kafka"] = lambda: _ask_kafka(context.settings)
+        checks["kafka"] = lambda: consumer_lag(context.settings)
     found = {}
     for name, check in checks.items():
         try:
@@ -36,11 +36,3 @@ def unreachable(settings: Settings) -> list[tuple[str, str, str]]:
     except MissingSetting as error:
         return [("servers", str(error), START)]
     return [(name, why, START) for name, why in problems(Context(settings)).items()]
-
-
-def _ask_kafka(settings: Settings) -> None:
-    source = KafkaSource(settings)
-    try:
-        source.backlog()
-    finally:
-        source.close()

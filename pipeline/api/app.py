@@ -11,15 +11,28 @@ import cv2
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 
+from pipeline import indexing
 from pipeline.accounts.passwords import make_first_admin
 from pipeline.accounts.tries import Tries
-from pipeline.api import accounts, duplicates, images, labels, problems, quarantine, search
+from pipeline.api import (
+    accounts,
+    duplicates,
+    generations,
+    images,
+    jobs,
+    labels,
+    metrics,
+    problems,
+    quarantine,
+    search,
+    stats,
+)
 from pipeline.api.limits import BodyLimit
 from pipeline.api.pages.shell import mount
 from pipeline.context import Context
 from pipeline.health import problems as problems_of_servers
 from pipeline.index.reader import Reader
-from pipeline.indexing import generations
+from pipeline.jobs import Worker
 from pipeline.settings import Settings
 
 # The form around a picture takes some bytes as well.
@@ -29,6 +42,7 @@ SUBJECTS = (
     images,
     quarantine,
     labels,
+    jobs,
     search,
     duplicates,
     generations,
@@ -48,9 +62,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     cv2.setNumThreads(1)
     await run_in_threadpool(context.catalog.prepare)
     await run_in_threadpool(make_first_admin, settings, context.users)
-    reader = app.state.reader = app.state.reader or Reader(generations(context))
+    reader = app.state.reader = app.state.reader or Reader(indexing.generations(context), app.state.metrics.search)
     await run_in_threadpool(reader.start)
+    worker = app.state.worker = Worker(context)
+    worker.start()
     yield
+    await run_in_threadpool(worker.stop)
     await run_in_threadpool(reader.stop)
     context.catalog.close()
 

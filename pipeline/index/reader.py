@@ -5,7 +5,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
@@ -30,8 +30,12 @@ class Reader:
     cores run at a time, the others wait.
     """
 
-    def __init__(self, generations: Generations) -> None:
+    def __init__(
+        self, generations: Generations, heard: Callable[[Mapping[str, float]], None] = lambda seconds: None
+    ) -> None:
+        """`heard` is told of each search how many seconds its steps took."""
         self._generations = generations
+        self._heard = heard
         self._open: OpenGeneration | None = None
         self._refreshing = threading.Lock()
         self._stopped = threading.Event()
@@ -136,5 +140,14 @@ class Reader:
         Raises BadImage or NoFeatures.
         """
         wanted = Wanted(top_n, threshold, only, alive)
-        # The worker looks which generation answers, since a query may have waited for others.
-        return self._workers.submit(lambda: recognise(self._open, query, wanted)).result()
+        asked = time.perf_counter()
+
+        def answer() -> list[Match]:
+            wanted.watch.seconds["wait"] = time.perf_counter() - asked
+            # Only now looks which generation answers, since the query may have waited for others.
+            return recognise(self._open, query, wanted)
+
+        try:
+            return self._workers.submit(answer).result()
+        finally:
+            self._heard(wanted.watch.seconds)

@@ -20,6 +20,7 @@ from pipeline.features.views import View, mirror
 from pipeline.index.opened import OpenGeneration
 from pipeline.index.score import score
 from pipeline.index.search import Votes
+from pipeline.index.stopwatch import Stopwatch
 from pipeline.index.verify import MIN_AGREEING, Verified, agree, inside, project, verify
 
 # Of 1,000 snapshots as many are found as with all 500, in half the time.
@@ -67,6 +68,8 @@ class Wanted:
     only: Collection[UUID] | None = None
     """Answer with no other images than these."""
     alive: Alive | None = field(default=None, repr=False)
+    watch: Stopwatch = field(default_factory=Stopwatch, repr=False, compare=False)
+    """Where the time goes: describe (decode and SIFT), vote, catalogue (who is alive), verify."""
 
 
 def recognise(opened: OpenGeneration | None, query: Photo | Features, wanted: Wanted) -> list[Match]:
@@ -74,7 +77,8 @@ def recognise(opened: OpenGeneration | None, query: Photo | Features, wanted: Wa
 
     A picture that cannot be used is refused also where nothing is indexed yet.
     """
-    glance = query.features if isinstance(query, Photo) else query
+    with wanted.watch.step("describe"):
+        glance = query.features if isinstance(query, Photo) else query
     if not opened:
         return []
     allowed = None if wanted.only is None else opened.allow(wanted.only)
@@ -82,10 +86,12 @@ def recognise(opened: OpenGeneration | None, query: Photo | Features, wanted: Wa
     if not found:
         found = in_mirror(opened, glance, wanted, allowed)
     if isinstance(query, Photo) and (_several(found) or _explained(found, glance).mean() < EXPLAINED):
-        found = _closer(opened, query.closer, found, wanted, allowed)
+        with wanted.watch.step("describe"):
+            closer = query.closer
+        found = _closer(opened, closer, found, wanted, allowed)
     if isinstance(query, Photo) and not found:
-        views = (_seen_in(opened, view, wanted, allowed, "slant") for view in query.slants())
-        found = next(filter(None, views), {})
+        views = wanted.watch.each("describe", query.slants())
+        found = next(filter(None, (_seen_in(opened, view, wanted, allowed, "slant") for view in views)), {})
     return sorted(found.values(), key=lambda match: (-match.score, -match.votes))[: wanted.top_n]
 
 
@@ -107,13 +113,16 @@ def _look(
     stage: Stage,
 ) -> Found:
     """Images that `query` shows; `voters` are those of its features that vote."""
-    votes = opened.votes(voters, allowed)
+    with wanted.watch.step("vote"):
+        votes = opened.votes(voters, allowed)
     noise = max(float(votes.totals[NOISE_RANK]), NOISE) if len(votes.totals) > NOISE_RANK else NOISE
     found: Found = {}
-    for image_id, number, total in _promising(opened, votes, voters, wanted, stage):
-        geometry = verify(query, opened.features(number))
-        if geometry and (sure := score(geometry, total / noise)) >= wanted.threshold:
-            found[image_id] = Match(image_id, sure, total / noise, geometry, False, stage)
+    promising = _promising(opened, votes, voters, wanted, stage)
+    with wanted.watch.step("verify"):
+        for image_id, number, total in promising:
+            geometry = verify(query, opened.features(number))
+            if geometry and (sure := score(geometry, total / noise)) >= wanted.threshold:
+                found[image_id] = Match(image_id, sure, total / noise, geometry, False, stage)
     return found
 
 
@@ -130,12 +139,14 @@ def _promising(
     candidates = max(CANDIDATES, 2 * wanted.top_n)
     for number, total in zip(votes.numbers[:candidates].tolist(), votes.totals.tolist(), strict=False):
         images.setdefault(opened.image_id(number), (number, total))
-    living = wanted.alive(list(images)) if wanted.alive else images.keys()
+    with wanted.watch.step("catalogue"):
+        living = wanted.alive(list(images)) if wanted.alive else images.keys()
     agreeing: dict[UUID, int] = {}
-    for image_id in (one for one in images if one in living):
-        number, _ = images[image_id]
-        query_rows, image_rows = votes.matches(number)
-        agreeing[image_id] = int(agree(opened.keypoints(number, image_rows), voters.keypoints[query_rows]).sum())
+    with wanted.watch.step("verify"):
+        for image_id in (one for one in images if one in living):
+            number, _ = images[image_id]
+            query_rows, image_rows = votes.matches(number)
+            agreeing[image_id] = int(agree(opened.keypoints(number, image_rows), voters.keypoints[query_rows]).sum())
     most = max(agreeing.values(), default=0)
     # Several objects in one photo are seen unequally well, copies of one are not.
     enough, limit = (

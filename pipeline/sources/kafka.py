@@ -133,6 +133,15 @@ def _place(message: Message) -> tuple[int, int]:
     return partition, offset
 
 
+def consumer_lag(settings: Settings) -> int:
+    """How many messages nobody has taken yet."""
+    source = KafkaSource(settings)
+    try:
+        return source.backlog()
+    finally:
+        source.close()
+
+
 class DeadLetters:
     """Where messages and images go that can never be used: the topic KAFKA_DEAD_LETTER_TOPIC, reason in the headers."""
 

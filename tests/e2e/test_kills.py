@@ -21,7 +21,7 @@ from tests.steps import index_all
 
 FIRST, COUNT = 800, 150
 PREFIX = "kills/"
-TIMES = {"created_at", "updated_at"}
+TIMES = {"created_at", "updated_at", "indexed_at"}
 # Which shard and segment an image is in depends on what else waited at the time, and is no user's business.
 PLACES = {"shard", "segment", "source", "labels"}
 # Another DAG, find_duplicates, writes these whenever its hour comes.
