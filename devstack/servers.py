@@ -122,11 +122,12 @@ def mongo(folder: Path, port: int, database: str) -> Server:
         with client:
             client.admin.command("ping")
 
-    def create_index() -> None:
+    def create_indexes() -> None:
         # MongoDB finds {_id, status} by its _id; the stand-in scans unless a unique index has exactly these fields.
         client: MongoClient[dict[str, Any]] = MongoClient(address)
         with client:
-            client[database]["images"].create_index(["_id", "status"], unique=True)
+            for field in ("status", "revision"):
+                client[database]["images"].create_index(["_id", field], unique=True)
 
     java = [*_JAVA, "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", class_path("mongo")]
     return Server(
@@ -134,7 +135,7 @@ def mongo(folder: Path, port: int, database: str) -> Server:
         address=address,
         command=[*java, "MongoStandIn", HOST, str(port), str(folder / "data.mv")],
         ready=ready,
-        after_ready=create_index,
+        after_ready=create_indexes,
     )
 
 

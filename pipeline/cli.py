@@ -1,4 +1,4 @@
-"""The `sleeve` command: import, search, status, generations, rollback, doctor, bench.
+"""The `sleeve` command: import, search, status, generations, rollback, migrate, doctor, bench.
 
 Heavy modules are imported inside the commands, so that `sleeve --help` answers at once.
 """
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import typer
@@ -295,6 +295,52 @@ def rollback(
         out.print_json(json.dumps({"generation": manifest.id, "images": manifest.counts.images, "waiting": again}))
     else:
         out.print(f"{manifest.id} with {manifest.counts.images} images answers from now on.")
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Argument(metavar="OUT", help="Where the zip goes")],
+    format: Annotated[Literal["coco", "voc", "yolo", "csv"], typer.Option(help="Of the annotations")],
+    label: Annotated[str | None, typer.Option(help="Only images of this label")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only images of this owner")] = None,
+    since: Annotated[str | None, typer.Option(help="Only images added since this date or time, UTC")] = None,
+    until: Annotated[str | None, typer.Option(help="Only images added up to this date or time, UTC")] = None,
+    accepted: Annotated[bool, typer.Option("--accepted", help="Only what a reviewer accepted")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the labels and boxes of all images that have some, private ones included, to a zip."""
+    from pipeline.annotation.export import Export, export_file
+    from pipeline.searching import parse_filter
+
+    context = Context(Settings())
+    wanted = Export(format, parse_filter(label, owner, since, until), accepted)
+    with progress() as bars:
+        bar = bars.add_task("exporting", total=None)
+        images = export_file(
+            context.catalog, wanted, to, lambda done, total: bars.update(bar, completed=done, total=total)
+        )
+    if as_json:
+        out.print_json(json.dumps({"images": images, "format": format, "file": str(to)}))
+    else:
+        out.print(f"{images} images in {to}.")
+
+
+@app.command()
+def migrate(as_json: Json = False) -> None:
+    """Bring the catalogue of an older Sleeve to this version; safe to repeat. The API does so when it starts, too."""
+    from pipeline.stores.schema import VERSION, version
+
+    catalog = Context(Settings()).catalog
+    before = version(catalog.database)
+    with progress() as bars:
+        bar = bars.add_task("migrating")
+        steps = catalog.prepare(
+            lambda step, done, total: bars.update(bar, description=step, completed=done, total=total)
+        )
+    if as_json:
+        out.print_json(json.dumps({"before": before, "version": VERSION, "steps": steps}))
+    else:
+        out.print("\n".join(steps) or f"The catalogue has version {VERSION} already.")
 
 
 @app.command()

@@ -75,11 +75,17 @@ def context(settings: Settings, catalog: Catalog, objects: Objects, topics: Sett
 
 
 @pytest.fixture
-def environment(context: Context, monkeypatch: pytest.MonkeyPatch) -> Context:
-    """The environment of a worker or a shell that leads to this test's servers."""
-    for name, value in context.settings.model_dump(exclude_none=True).items():
+def shell(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The environment of a worker or a shell that leads to this test's servers, whatever they hold."""
+    for name, value in settings.model_dump(exclude_none=True).items():
         text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
         monkeypatch.setenv(name.upper(), text)
+    return settings
+
+
+@pytest.fixture
+def environment(context: Context, shell: Settings) -> Context:
+    """As `shell`, with the stores prepared."""
     return context
 
 

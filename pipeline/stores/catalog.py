@@ -4,7 +4,7 @@ Everything rests on single-document atomic writes and unique keys. A document on
 ``pending -> collected -> featured -> indexed`` (or to ``quarantined`` or ``deleted``), and each move names the states
 it may start from, so that a task that runs twice, or late, changes nothing.
 
-Query shapes and their indexes: see INDEXES.
+Query shapes and their indexes: see `schema.py`.
 """
 
 from collections import Counter
@@ -23,6 +23,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from pipeline.events import NAMESPACE, ImageEvent, image_id
 from pipeline.settings import Settings
+from pipeline.stores.schema import UNTOUCHED, Tell, labelling, migrate
 
 Status = Literal["pending", "collected", "featured", "indexed", "quarantined", "deleted"]
 Document = dict[str, Any]
@@ -31,18 +32,6 @@ Group = tuple[UUID | None, int | None]
 STATUSES: tuple[Status, ...] = ("pending", "collected", "featured", "indexed", "quarantined", "deleted")
 # Images that a run still has to do something for.
 WAITING = ("pending", "collected", "featured")
-INDEXES: dict[str, list[tuple[str, int]]] = {
-    "bucket_key_version": [("bucket", ASCENDING), ("key", ASCENDING), ("version", ASCENDING)],  # unique; same key again
-    "status_id": [("status", ASCENDING), ("_id", ASCENDING)],  # waiting images, pages by status
-    "sha256": [("sha256", ASCENDING)],
-    "duplicate_of": [("duplicate_of", ASCENDING)],  # duplicates that wait for their original
-    "created_at": [("created_at", ASCENDING)],  # filters of a search; the next two as well
-    "owner_created_at": [("owner", ASCENDING), ("created_at", ASCENDING)],
-    "labels_created_at": [("labels", ASCENDING), ("created_at", ASCENDING)],
-    "compared": [("compared", ASCENDING), ("_id", ASCENDING)],  # images that were not searched for near-duplicates yet
-    "group": [("group", ASCENDING)],  # members of a group of near-duplicates
-    "group_size": [("group_size", DESCENDING), ("_id", ASCENDING)],  # pages of groups, largest first
-}
 CHUNK = 1000
 HISTORY = 200
 # Of a reader that does not say for so long that it is there, nothing is kept.
@@ -103,11 +92,12 @@ class Catalog:
         self._pointers: Collection[Document] = self.database["pointers"]
         self._pairs: Collection[Document] = self.database["near_duplicates"]
 
-    def prepare(self) -> None:
-        """Create the indexes; safe to call at any time, by any number of processes."""
-        for name, keys in INDEXES.items():
-            self.images.create_index(keys, name=name, unique=name == "bucket_key_version")
-        self._pairs.create_index("images", name="images")
+    def prepare(self, tell: Tell = lambda step, done, total: None) -> list[str]:
+        """Bring indexes, validators and documents to this version: at any time, by any number of processes.
+
+        Returns what was migrated, as sentences. Raises NewerCatalogue.
+        """
+        return migrate(self.database, tell)
 
     def ping(self) -> None:
         """Raise when the server cannot be reached."""
@@ -256,8 +246,7 @@ class Catalog:
         """Note that the current generation holds the images of these segments. Returns how many are new to it."""
         query = {"status": "featured", "segment": {"$in": list(segments)}}
         # What comes into the index, for the first time or again, is looked at for near-duplicates.
-        fields = {"status": "indexed", "compared": False, "updated_at": datetime.now(UTC)}
-        return self.images.update_many(query, {"$set": fields}).matched_count
+        return self.images.update_many(query, _change({"status": "indexed", "compared": False})).matched_count
 
     def settle_duplicates(self) -> None:
         """Duplicates share the fate of their original once that is known, and start over where it is gone."""
@@ -513,13 +502,20 @@ class Catalog:
 
     def _move(self, ids: Sequence[UUID], start: Sequence[str], fields: Document) -> int:
         """Set fields of those images that are in one of the `start` states. Returns how many."""
-        change = {"$set": {**fields, "updated_at": datetime.now(UTC)}}
+        change = _change(fields)
         moved = 0
         for chunk in _chunks(ids):
             # One exact match for each image and state: every server answers that from an index.
             updates = [UpdateOne({"_id": one, "status": status}, change) for one in chunk for status in start]
             moved += self.images.bulk_write(updates).matched_count
         return moved
+
+
+def _change(fields: Document) -> Document:
+    """An update that sets fields of an image and notes when; of one that is indexed, when it first was."""
+    now = datetime.now(UTC)
+    first = {"$min": {"indexed_at": now}} if fields.get("status") == "indexed" else {}
+    return {"$set": {**fields, "updated_at": now}, **first}
 
 
 class Published(NamedTuple):
@@ -566,8 +562,7 @@ def _new_document(one: UUID, events: list[ImageEvent]) -> Document:
         ),
         **told,
         **labelling(told["labels"]),
-        "boxes": [],
-        "revision": 0,
+        **UNTOUCHED,
         "source": first.source,
         "shard": None,
         "segment": None,
@@ -575,11 +570,6 @@ def _new_document(one: UUID, events: list[ImageEvent]) -> Document:
         "created_at": now,
         "updated_at": now,
     }
-
-
-def labelling(labels: Sequence[str]) -> Document:
-    """Where an image stands that nobody has decided on: what producers labelled counts as labelled."""
-    return {"attention": 3, "stage": "labelled"} if labels else {"attention": 0, "stage": "unlabelled"}
 
 
 def _additions(one: UUID, told: Document, known: Document) -> list[UpdateOne]:
@@ -593,9 +583,10 @@ def _additions(one: UUID, told: Document, known: Document) -> list[UpdateOne]:
             updates.append(UpdateOne({"_id": one}, {"$set": fields}))
     new = sorted(set(told["labels"]) - set(known.get("labels", [])))
     if new and not known.get("revision"):
-        change = {"$addToSet": {"labels": {"$each": new}}, "$set": labelling(new)}
-        # Asked for again while it is written: people may have decided meanwhile. Absent in older documents.
-        updates += [UpdateOne({"_id": one, "revision": untouched}, change) for untouched in (0, None)]
+        # Asked for again while it is written, as people may have decided meanwhile; None for what is not migrated yet.
+        fields = {**UNTOUCHED, **labelling(new)}
+        change = {"$addToSet": {"labels": {"$each": new}}, "$set": fields}
+        updates += [UpdateOne({"_id": one, "revision": revision}, change) for revision in (0, None)]
     return updates
 
 
