@@ -94,7 +94,7 @@ class PasswordChange(BaseModel):
     new: NewPassword
 
 
-class Change(BaseModel):
+class AccountChange(BaseModel):
     """What an admin changes of an account; what is left out, or null, stays."""
 
     model_config = ConfigDict(extra="forbid")
@@ -217,7 +217,7 @@ def list_users(
 
 
 @router.patch("/users/{name}", responses=documented(401, 403, 404, 409, 422))
-def change_user(request: Request, admin: Admin, name: str, change: Change) -> Account:
+def change_user(request: Request, admin: Admin, name: str, change: AccountChange) -> Account:
     """Give a user another role, disable the account or enable it. For admins; the last one of them stays one.
 
     Where Airflow tells the role of one of its users, it replaces this at the user's next sign-in.
