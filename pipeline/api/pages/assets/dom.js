@@ -98,9 +98,9 @@ const MOMENT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle
 export const when = (iso) => h("time", { datetime: iso }, MOMENT.format(new Date(iso)));
 
 export function size(bytes) {
-  if (bytes < 1000) return `${bytes} bytes`;
-  const [unit, name] = bytes < 1e6 ? [1e3, "kB"] : bytes < 1e9 ? [1e6, "MB"] : [1e9, "GB"];
-  return `${(bytes / unit).toFixed(bytes / unit < 10 ? 1 : 0)} ${name}`;
+  if (bytes < 1 << 10) return `${bytes} bytes`;
+  const [unit, name] = bytes < 1 << 20 ? [1 << 10, "KB"] : bytes < 1 << 30 ? [1 << 20, "MB"] : [1 << 30, "GB"];
+  return `${(bytes / unit).toFixed(bytes / unit < 10 && bytes % unit ? 1 : 0)} ${name}`;
 }
 
 // Say something without a place of its own: at the bottom, for a moment; what went wrong stays until it is dismissed.
