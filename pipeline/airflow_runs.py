@@ -1,6 +1,7 @@
 """Airflow's runs, by its REST API: which there were lately, and starting one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -54,30 +55,38 @@ class AirflowRuns:
         # Those that wait to start have no start date yet.
         body = {"dag_ids": list(dags), "order_by": "-run_after", "page_limit": limit}
         try:
-            found = self._ask("/api/v2/dags/~/dagRuns/list", body)
-            return Runs([self._run(one) for one in found["dag_runs"]])
+            with self._airflow() as url:
+                found = self._ask(url, "/api/v2/dags/~/dagRuns/list", body)
+                return Runs([self._run(one) for one in found["dag_runs"]])
         except (MissingSetting, ServerAway) as error:
             return Runs([], str(error))
 
     def trigger(self, dag: str, conf: dict[str, Any]) -> Run:
         """Start a run with these parameters. Raises ServerAway, MissingSetting."""
-        return self._run(self._ask(f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf}))
+        with self._airflow() as url:
+            return self._run(self._ask(url, f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf}))
 
     def close(self) -> None:
         self._client.close()
 
-    def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    @contextmanager
+    def _airflow(self) -> Iterator[str]:
+        """Where Airflow is; whatever goes wrong meanwhile, or is no answer of an Airflow, is a ServerAway."""
         url = self._settings.require("airflow_api_url").rstrip("/")
         try:
-            answer = self._post(url + path, body) if self._token else None
-            if answer is None or answer.status_code in NOT_SIGNED_IN:
-                # There is no token yet, or it has expired.
-                self._token = self._sign_in(url)
-                answer = self._post(url + path, body)
-            found: dict[str, Any] = answer.raise_for_status().json()
-            return found
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            raise ServerAway(f"Airflow at {url} gives no usable answer: {error or type(error).__name__}.") from error
+            yield url
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+            [why, *_] = str(error).splitlines() or [type(error).__name__]
+            raise ServerAway(f"Airflow at {url} gives no usable answer: {why}") from error
+
+    def _ask(self, url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self._post(url + path, body) if self._token else None
+        if answer is None or answer.status_code in NOT_SIGNED_IN:
+            # There is no token yet, or it has expired.
+            self._token = self._sign_in(url)
+            answer = self._post(url + path, body)
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
 
     def _post(self, url: str, body: dict[str, Any]) -> httpx.Response:
         return self._client.post(url, json=body, headers={"Authorization": f"Bearer {self._token}"})
