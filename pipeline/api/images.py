@@ -226,6 +226,9 @@ def list_images(
         str | None,
         Query(min_length=1, max_length=200, description="Only file names that begin so; in the order of names"),
     ] = None,
+    source: Annotated[
+        str | None, Query(min_length=1, max_length=2000, description="Only images that this import or producer brought")
+    ] = None,
     since: Since = None,
     until: Until = None,
     order: Annotated[browse.Order, Query(description="Newest first, or by id")] = "newest",
@@ -234,7 +237,7 @@ def list_images(
 ) -> Page:
     """A page of the images that one may see."""
     when = parse_filter(label, owner, since, until, visible_to(user))
-    wanted = browse.Wanted(**vars(when), status=status, group=group, name=name)
+    wanted = browse.Wanted(**vars(when), status=status, group=group, name=name, source=source)
     found, end = browse.page(request.app.state.context.catalog, wanted, limit, after, order)
     return Page(images=[info(document) for document in found], next=end)
 
@@ -334,7 +337,8 @@ def info(document: Document) -> ImageInfo:
 @router.get("/fetch", responses=documented(401, 403))
 def fetch(request: Request, user: Viewer) -> dict[str, int]:
     """All labels with the number of images that have each, the commonest first."""
-    return browse.label_counts(request.app.state.context.catalog, visible_to(user))
+    context: Context = request.app.state.context
+    return context.labels(visible_to(user))
 
 
 # Pictures

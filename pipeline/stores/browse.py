@@ -30,14 +30,18 @@ class Wanted(Filter):
     """Of near-duplicates."""
     name: str | None = None
     """How the original file name begins; such pages are in the order of the names."""
+    source: str | None = None
+    """Where they came from, as events and imports say it."""
 
     def query(self) -> Document:
-        """As for `Filter`, and: an equality on status or group, a range of file names."""
+        """As for `Filter`, and: an equality on status, group or source, a range of file names."""
         wanted = super().query()
         if self.status is not None:
             wanted["status"] = self.status
         if self.group is not None:
             wanted["group"] = self.group
+        if self.source is not None:
+            wanted["source"] = self.source
         if self.name is not None:
             wanted["original_filename"] = {"$gte": self.name, "$lt": self.name + LAST}
         return wanted
@@ -100,6 +104,7 @@ def note_facts(catalog: Catalog, facts: Mapping[UUID, Document]) -> None:
     """Note what an upload already knows of images: width, height, bytes, format. They follow from the content."""
     if facts:
         catalog.images.bulk_write([UpdateOne({"_id": one}, {"$set": known}) for one, known in facts.items()])
+        catalog.changed()
 
 
 def change(catalog: Catalog, image: UUID, fields: Document, seen: datetime | None) -> Document | None:
@@ -110,4 +115,5 @@ def change(catalog: Catalog, image: UUID, fields: Document, seen: datetime | Non
     query: Document = {"_id": image, "status": {"$ne": "deleted"}} | ({} if seen is None else {"updated_at": seen})
     update = {"$set": {**fields, "updated_at": datetime.now(UTC)}}
     changed: Document | None = catalog.images.find_one_and_update(query, update, return_document=ReturnDocument.AFTER)
+    catalog.changed()
     return changed

@@ -43,6 +43,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index("labels_created_at_id", "labels", "created_at", "_id"),  # the same of one label
         _index("status_created_at_id", "status", "created_at", "_id"),  # pages by status, newest first: quarantine
         _index("original_filename_id", "original_filename", "_id"),  # pages of file names that begin alike
+        _index("source_created_at_id", "source", "created_at", "_id"),  # pages of what one import or producer brought
         _index("owner_id", "owner", "_id"),  # pages by owner
         _index("labels_id", "labels", "_id"),  # pages by label; labels with their counts
         _index("attention_id", "attention", "_id"),  # the annotators' queue
