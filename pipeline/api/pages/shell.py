@@ -6,6 +6,7 @@ a browser's requests to the same replica while a page is open (the web socket is
 """
 
 import inspect
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline.accounts.sessions import Session, resume
 from pipeline.accounts.users import Role, User
-from pipeline.api.access import COOKIE
+from pipeline.api.access import COOKIE, require
 from pipeline.context import Context
 from pipeline.errors import NotSignedIn, SleeveError
 from pipeline.index.reader import Reader
@@ -59,6 +60,8 @@ class Visit:
     held: str
     """The secret of the session, by which it is looked up again before anything is done."""
     path: str
+    role: Role
+    """The least that the page is for."""
 
     @property
     def user(self) -> User:
@@ -69,13 +72,13 @@ class Visit:
         return self.context.settings
 
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of a blocking function, computed in a thread, if the session is still good.
+        """The result of a blocking function, computed in a thread, if the session and the role are still good.
 
-        Raises NotSignedIn where it was revoked since the page was opened.
+        Raises NotSignedIn or NotAllowed where they were taken away since the page was opened.
         """
 
         def checked() -> T:
-            resume(self.context.users, self.held)
+            require(resume(self.context.users, self.held).user, self.role)
             return function(*args, **kwargs)
 
         return await run_in_threadpool(checked)
@@ -89,6 +92,23 @@ class Visit:
         except SleeveError as error:
             tell(str(error))
         return None
+
+
+async def rest(method: str, path: str, body: Any = None) -> Any | None:
+    """What a route of the REST API answers to this person's browser; {} for no content.
+
+    Pages change things only this way, so who may do what is said in one place. None where it was refused, which the
+    person has been told then.
+    """
+    arguments = ", ".join(json.dumps(one) for one in (method, path, body) if one is not None)
+    answer = await ui.run_javascript(f"return sleeve.answer({arguments})", timeout=60)
+    if "problem" not in answer:
+        return answer["data"] or {}
+    if answer["status"] == 401:
+        ui.navigate.to(SIGN_IN)
+    else:
+        tell(answer["problem"])
+    return None
 
 
 def tell(message: str, kind: str = "negative") -> None:
@@ -105,7 +125,7 @@ def page(
     def decorate(build: Callable[Concatenate[Visit, P], Awaitable[None]]) -> Callable[..., Any]:
         async def shown(request: Request, **parameters: Any) -> Response | None:
             try:
-                visit = await _visit(request)
+                visit = await _visit(request, role)
             except NotSignedIn:
                 return RedirectResponse(f"{PREFIX}{SIGN_IN}?next={_here(request)}")
             with _frame(visit, title):
@@ -130,13 +150,13 @@ def _here(request: Request) -> str:
     return path if not request.url.query else f"{path}?{request.url.query}"
 
 
-async def _visit(request: Request) -> Visit:
+async def _visit(request: Request, role: Role) -> Visit:
     state = nicegui_app.state.sleeve
     held = request.cookies.get(COOKIE)
     if held is None:
         raise NotSignedIn("Sign in.")
     session = await run_in_threadpool(resume, state.context.users, held)
-    return Visit(state.context, state.reader, session, held, _here(request))
+    return Visit(state.context, state.reader, session, held, _here(request), role)
 
 
 def dress() -> None:
@@ -210,8 +230,21 @@ def empty(icon: str, title: str, hint: str) -> None:
 
 def mount(app: FastAPI) -> FastAPI:
     """Put the pages beside the REST routes of `app`."""
-    from pipeline.api.pages import browse, home, image, search, sign_in, upload  # noqa: F401
+    from pipeline.api.pages import (  # noqa: F401
+        account,
+        browse,
+        generations,
+        home,
+        image,
+        jobs,
+        quarantine,
+        search,
+        sign_in,
+        upload,
+        users,
+    )
 
+    app.get("/", include_in_schema=False)(lambda: RedirectResponse(f"{PREFIX}/"))
     nicegui_app.state.sleeve = app.state
     nicegui_app.add_static_files("/assets", ASSETS)
     ui.run_with(app, mount_path=PREFIX, title="Sleeve", favicon=ASSETS / "favicon.svg", dark=None, language="en-GB")

@@ -113,3 +113,31 @@ export function tell(message, wrong = false) {
 export function empty(symbol, title, hint, ...actions) {
   return h("div", { class: "empty" }, icon(symbol), h("h2", {}, title), h("p", { class: "sleeve-dim" }, hint), actions);
 }
+
+// Ask before what cannot be taken back; true if the person is sure.
+export function sure(question, consequence, verb) {
+  const close = (answer) => () => dialog.close(answer);
+  const dialog = h("dialog", { class: "sure", "aria-labelledby": "sure-title" },
+    h("h2", { id: "sure-title" }, question), h("p", { class: "sleeve-dim" }, consequence),
+    h("div", { class: "choices" }, h("button", { type: "button", class: "sleeve-button is-plain", onclick: close("") }, "Cancel"),
+      h("button", { type: "button", class: "sleeve-button is-danger", onclick: close("yes") }, verb)));
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => {
+    dialog.remove();
+    resolve(dialog.returnValue === "yes");
+  }));
+}
+
+// Do something for each of many, a few at a time. Returns what went wrong, as [item, error].
+export async function each(items, work, atOnce = 4) {
+  const waiting = [...items], wrong = [];
+  const worker = async () => {
+    while (waiting.length) {
+      const item = waiting.shift();
+      await work(item).catch((error) => wrong.push([item, error]));
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+  return wrong;
+}

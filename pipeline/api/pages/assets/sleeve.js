@@ -19,6 +19,14 @@ const sleeve = {
     if (!answer.ok) throw Object.assign(new Error(data?.detail ?? answer.statusText), { status: answer.status, data });
     return data;
   },
+  // The same as a value that Python can be given: {data} or {problem, status}.
+  async answer(method, path, body) {
+    try {
+      return { data: await sleeve.call(method, path, body) };
+    } catch (error) {
+      return { problem: error.message, status: error.status ?? 0 };
+    }
+  },
   async signOut() {
     await sleeve.call("DELETE", "/session");
     location.assign("/ui/sign-in");
