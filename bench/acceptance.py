@@ -21,6 +21,7 @@ from confluent_kafka import Producer
 
 from devstack.stack import Stack
 from pipeline.cli import progress, wait_for
+from pipeline.client import Client
 from pipeline.context import Context
 from pipeline.doorbell import IngestBacklog
 from pipeline.errors import NoFeatures
@@ -114,20 +115,19 @@ def put_one_by_one(env: dict[str, str], count: int, first: int = 2_000_000) -> l
         aws_secret_access_key=env["S3_SECRET_ACCESS_KEY"],
     )
     seconds = []
-    for number in range(first, first + count):
-        name, data, photo = f"cover_{number}.jpg", cover_jpeg(number), snapshot_jpeg(cover(number), seed=number)
-        began = time.monotonic()
-        s3.put_object(Bucket=env["S3_BUCKET"], Key=f"one by one/{name}", Body=data)
-        await_that(lambda photo=photo, name=name: found_first(env, photo) == name, f"{name} is found")
-        seconds.append(round(time.monotonic() - began, 1))
+    with Client.of(Settings.of(env)) as client:
+        for number in range(first, first + count):
+            name, data, photo = f"cover_{number}.jpg", cover_jpeg(number), snapshot_jpeg(cover(number), seed=number)
+            began = time.monotonic()
+            s3.put_object(Bucket=env["S3_BUCKET"], Key=f"one by one/{name}", Body=data)
+            await_that(lambda photo=photo, name=name: found_first(client, photo) == name, f"{name} is found")
+            seconds.append(round(time.monotonic() - began, 1))
     return seconds
 
 
-def found_first(env: dict[str, str], photo: bytes) -> str | None:
+def found_first(client: Client, photo: bytes) -> str | None:
     """Original filename of the API's first answer."""
-    answer = httpx.post(f"{env['SLEEVE_API_URL']}/search", files={"file": photo}, params={"detail": True}, timeout=30)
-    answer.raise_for_status()
-    return next((one["original_filename"] for one in answer.json().values()), None)
+    return next((match["original_filename"] for match in client.search_in_detail(photo).values()), None)
 
 
 def ingest_runs(settings: Settings) -> list[dict[str, Any]]:

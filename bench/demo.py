@@ -103,6 +103,9 @@ def _addresses(env: dict[str, str]) -> None:
     console.print(
         f"Airflow: {env['AIRFLOW_API_URL']}  user {env['AIRFLOW_USERNAME']}, password {env['AIRFLOW_PASSWORD']}"
     )
+    console.print(
+        f"Sleeve: {env['SLEEVE_API_URL']}/ui/  user {env['SLEEVE_USERNAME']}, password {env['SLEEVE_PASSWORD']}"
+    )
     console.print(f"API documentation: {env['SLEEVE_API_URL']}/docs")
 
 

@@ -28,6 +28,7 @@ from bench.growth import Planted, plant
 from bench.indexed import bytes_per_image
 from devstack.provision import ROOT
 from devstack.stack import Stack
+from pipeline.client import Client
 from pipeline.context import Context
 from pipeline.settings import Settings
 
@@ -46,7 +47,9 @@ def run(collection: Collection, bars: Progress) -> dict[str, Any]:
         settings = Settings.of(stack.env)
         _catalogue(collection, Context(settings), bars)
         with _served(collection, stack.env) as (url, process):
-            asked = _ask(url, queries, settings, bars)
+            name, password = settings.require("sleeve_username"), settings.require_secret("sleeve_password")
+            with Client(url, name, password) as client:
+                asked = _ask(client, queries, settings, bars)
             now = process.memory_info().rss
     opened = json.loads((collection.work / "served.json").read_text())
     choice = step.manifest.choice
@@ -128,24 +131,23 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _ask(url: str, queries: Sequence[Planted], settings: Settings, bars: Progress) -> dict[str, Any]:
+def _ask(client: Client, queries: Sequence[Planted], settings: Settings, bars: Progress) -> dict[str, Any]:
     """Every query over HTTP, and bare SIFT of the same bytes right after it."""
     cv2.setNumThreads(1)
+    client.sign_in()
     bar = bars.add_task("asking", total=len(queries))
     searched, bare, right = [], [], 0
-    with httpx.Client(base_url=url, timeout=60) as client:
-        for number, query in enumerate([*queries[:WARM_UP], *queries]):
-            began = time.perf_counter()
-            answer = client.post("/search", files={"file": ("snapshot.jpg", query.photo)})
-            between = time.perf_counter()
-            bare_sift(query.photo, settings.image_side, settings.num_features)
-            ended = time.perf_counter()
-            best = next(iter(answer.raise_for_status().json()), None)
-            if number >= WARM_UP:
-                searched.append((between - began) * 1000)
-                bare.append((ended - between) * 1000)
-                right += best == str(query.image_id)
-                bars.advance(bar)
+    for number, query in enumerate([*queries[:WARM_UP], *queries]):
+        began = time.perf_counter()
+        found = client.search(query.photo)
+        between = time.perf_counter()
+        bare_sift(query.photo, settings.image_side, settings.num_features)
+        ended = time.perf_counter()
+        if number >= WARM_UP:
+            searched.append((between - began) * 1000)
+            bare.append((ended - between) * 1000)
+            right += next(iter(found), None) == query.image_id
+            bars.advance(bar)
     p50, p95 = np.percentile(searched, [50, 95])
     bare_ms = float(np.median(bare))
     return {

@@ -1,10 +1,11 @@
-"""The `sleeve` command: import, search, status, generations, rollback, migrate, doctor, bench.
+"""The `sleeve` command: import, search, status, generations, rollback, migrate, user, doctor, bench.
 
 Heavy modules are imported inside the commands, so that `sleeve --help` answers at once.
 """
 
 import json
 import logging
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -26,7 +27,9 @@ from pipeline.settings import Settings
 
 app = typer.Typer(help="Sleeve, the image data pipeline.", no_args_is_help=True, pretty_exceptions_enable=False)
 bench_app = typer.Typer(help="Measure Sleeve against the bare libraries, in the same run.", no_args_is_help=True)
+users_app = typer.Typer(help="Accounts of the pages and the API.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
+app.add_typer(users_app, name="user")
 # Progress and tables go to standard error where JSON is asked for, so that it stands alone on standard output.
 out = Console()
 err = Console(stderr=True)
@@ -362,6 +365,92 @@ def doctor(as_json: Json = False) -> None:
         out.print("[green]Nothing is missing.[/]")
     if missing:
         raise typer.Exit(1)
+
+
+UserName = Annotated[str, typer.Argument(help="Whatever its case")]
+RoleName = Literal["viewer", "annotator", "admin"]
+FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input")]
+
+
+def _accounts() -> Context:
+    context = Context(Settings())
+    context.catalog.prepare()
+    return context
+
+
+def _new_password(from_stdin: bool) -> str:
+    # Never an argument: those are for everybody to read, in the list of processes and the shell's history.
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+
+
+@users_app.command("add")
+def user_add(
+    name: UserName,
+    role: Annotated[RoleName, typer.Option(help="What the user may do")] = "annotator",
+    email: Annotated[str | None, typer.Option()] = None,
+    password_stdin: FromStdin = False,
+) -> None:
+    """Make an account; the password is asked for."""
+    from pipeline.accounts.passwords import hash_password
+    from pipeline.accounts.users import check_name
+
+    check_name(name)
+    hashed = hash_password(_new_password(password_stdin))
+    user = _accounts().users.add(name, hashed, role, email)
+    out.print(f"{user.name} can sign in, as {user.role}.")
+
+
+@users_app.command("list")
+def user_list(as_json: Json = False) -> None:
+    """All accounts, by name."""
+    users = list(_accounts().users.everybody())
+    if as_json:
+        rows = [
+            {"name": user.name, "role": user.role, "disabled": user.disabled, "email": user.email} for user in users
+        ]
+        out.print_json(json.dumps({"users": rows}))
+        return
+    table = Table("name", "role", "password", "since", "")
+    for user in users:
+        kept = "with Airflow" if user.source == "airflow" else "here"
+        table.add_row(user.name, user.role, kept, f"{user.created_at:%Y-%m-%d}", "disabled" if user.disabled else "")
+    out.print(table)
+
+
+@users_app.command("role")
+def user_role(name: UserName, role: Annotated[RoleName, typer.Argument()]) -> None:
+    """Give a user another role; it counts at once."""
+    from pipeline.accounts.manage import change_account
+
+    user = change_account(_accounts().users, name, role=role)
+    out.print(f"{user.name} is {user.role}.")
+
+
+@users_app.command("disable")
+def user_disable(name: UserName) -> None:
+    """Sign a user out everywhere, and let nobody in under that name."""
+    from pipeline.accounts.manage import change_account
+
+    out.print(f"{change_account(_accounts().users, name, disabled=True).name} is disabled.")
+
+
+@users_app.command("enable")
+def user_enable(name: UserName) -> None:
+    """Let a disabled user in again."""
+    from pipeline.accounts.manage import change_account
+
+    out.print(f"{change_account(_accounts().users, name, disabled=False).name} can sign in again.")
+
+
+@users_app.command("password")
+def user_password(name: UserName, password_stdin: FromStdin = False) -> None:
+    """Give a user another password, which is asked for, and sign the user out everywhere."""
+    from pipeline.accounts.passwords import set_password
+
+    user = set_password(_accounts().users, name, lambda: _new_password(password_stdin))
+    out.print(f"{user.name} has a new password, and is signed out everywhere.")
 
 
 Work = Annotated[Path | None, typer.Option(help="Keep what is made here, and use what is here; else it is temporary")]

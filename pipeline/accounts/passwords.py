@@ -4,11 +4,13 @@ import os
 import secrets
 import threading
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 
 from pwdlib import PasswordHash
 
 from pipeline.accounts import airflow
+from pipeline.accounts.manage import named
 from pipeline.accounts.users import WRONG_PASSWORD, User, check_name, check_password
 from pipeline.errors import Conflict, NotAllowed, NotSignedIn
 from pipeline.settings import Settings
@@ -70,6 +72,16 @@ def change_password(users: Users, user: User, old: str, new: str) -> None:
     if not _is_password(users, user, old):
         raise NotAllowed("The old password is wrong.")
     users.change(user.id, hashed=hash_password(new))
+
+
+def set_password(users: Users, name: str, ask: Callable[[], str]) -> User:
+    """Give a user the password that `ask` returns; all sessions end. Raises Unknown, NotAllowed, BadQuery."""
+    user = named(users, name)
+    if user.source == "airflow":
+        raise NotAllowed(f"Airflow keeps the password of {user.name}; change it there.")
+    users.change(user.id, hashed=hash_password(ask()))
+    users.close_sessions(user.id)
+    return user
 
 
 def _is_password(users: Users, user: User | None, password: str) -> bool:

@@ -1,5 +1,6 @@
 """Users and their sessions in the catalogue's database."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,6 +13,7 @@ from pipeline.accounts.users import Origin, Role, User
 from pipeline.errors import Conflict, Unknown
 
 Document = dict[str, Any]
+PAGE = 200
 
 
 class Users:
@@ -71,6 +73,13 @@ class Users:
         """Users in the order of their names, from behind the name `after`."""
         found = self._users.find({"key": {"$gt": after.casefold()}}).sort("key", ASCENDING).limit(limit)
         return [_user(document) for document in found]
+
+    def everybody(self) -> Iterator[User]:
+        """All users in the order of their names."""
+        after = ""
+        while page := self.page(PAGE, after):
+            yield from page
+            after = page[-1].name
 
     def has_admin(self, but: UUID | None = None) -> bool:
         """Whether somebody, except `but`, is an admin and not disabled."""

@@ -12,8 +12,10 @@ from PIL import Image
 from bench.acceptance import await_that, bring_in, burst, find_deformed, footprint, found_first, put_one_by_one
 from bench.ingest import peak_of_tasks
 from devstack.stack import Stack
+from pipeline.client import Client
 from pipeline.context import Context
 from pipeline.samples import cover, cover_jpeg, snapshot_jpeg
+from pipeline.settings import Settings
 from pipeline.stores.catalog import WAITING
 
 from .conftest import COVERS
@@ -111,4 +113,5 @@ def settled(context: Context, bucket: str, count: int) -> bool:
 def test_odd_pictures_are_found(whole: Stack, imported: dict[str, int], number: int) -> None:
     names = {502: "16 bit.png", 503: "cmyk.jpg", 504: "grey.png", 505: "alpha.png", 506: "photo.webp"}
     photo = snapshot_jpeg(cover(number), seed=number)
-    await_that(lambda: found_first(whole.env, photo) == names[number], f"{names[number]} is found", patience=30)
+    with Client.of(Settings.of(whole.env)) as client:
+        await_that(lambda: found_first(client, photo) == names[number], f"{names[number]} is found", patience=30)

@@ -8,9 +8,10 @@ import httpx
 import psutil
 import pytest
 
-from bench.acceptance import await_that
+from bench.acceptance import await_that, found_first
 from devstack.stack import Stack
 from pipeline import indexing
+from pipeline.client import Client, Refused
 from pipeline.context import Context
 from pipeline.samples import cover, snapshot_jpeg
 from pipeline.settings import Settings
@@ -31,9 +32,9 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 class Clients:
     """They ask for a cover each, again and again, and count the answers."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.answers: Counter[str] = Counter()
-        self._url = url
+        self._settings = settings
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(CLIENTS)]
 
@@ -49,14 +50,12 @@ class Clients:
 
     def _run(self, number: int) -> None:
         photo = snapshot_jpeg(cover(number % COVERS), seed=number % COVERS)
-        with httpx.Client(timeout=60) as client:
+        with Client.of(self._settings) as client:
             while not self._stop.wait(1.0):
                 try:
-                    answer = client.post(self._url + "/search", files={"file": photo}, params={"detail": True})
-                    found = next(iter(answer.json().values()))["original_filename"] if answer.is_success else ""
-                    right = found == f"{number % COVERS}.jpg"
-                    self.answers[f"{answer.status_code} {'right' if right else found}"] += 1
-                except (httpx.HTTPError, StopIteration) as error:
+                    found = found_first(client, photo)
+                    self.answers["right" if found == f"{number % COVERS}.jpg" else str(found)] += 1
+                except (httpx.HTTPError, Refused) as error:
                     self.answers[repr(error)] += 1
 
 
@@ -91,7 +90,7 @@ def test_fifty_clients_notice_nothing(serving: Stack) -> None:
 
     await_that(follows, "the first generation is served", patience=60)
     api = psutil.Process(next(line.pid for line in serving.status() if line.name == "api"))
-    with Clients(url) as clients:
+    with Clients(context.settings) as clients:
         for number in range(PUBLISHES):
             publish_next(context, number)
             if number in ROLLBACKS:
@@ -101,7 +100,7 @@ def test_fifty_clients_notice_nothing(serving: Stack) -> None:
             if number == PUBLISHES // 2:
                 middle = api.memory_info().rss
     grown = api.memory_info().rss - middle
-    assert set(clients.answers) == {"200 right"}
+    assert set(clients.answers) == {"right"}
     assert clients.answers.total() > CLIENTS
     # What was rolled back at once may have been current between two looks at the pointer.
     assert len({one for one in served if one}) >= PUBLISHES - len(ROLLBACKS)
