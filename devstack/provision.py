@@ -20,6 +20,8 @@ from devstack.logs import tail
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 DIST = ROOT / ".devstack" / "dist"
+# A program and the Debian package that brings it.
+REDIS = "redis-server"
 LOG = DIST / "provision.log"
 
 
@@ -168,6 +170,8 @@ def missing_tools() -> list[tuple[str, str, str]]:
     stale = [a.name for a in JAVA_ARTEFACTS + GO_ARTEFACTS if not a.is_current()]
     if stale:
         missing.append(("local servers", f"not built yet: {', '.join(stale)}", "python -m devstack provision"))
+    if shutil.which(REDIS) is None:
+        missing.append(("Redis", "the cache that replicas share runs on it", f"sudo apt-get install -y {REDIS}"))
     return missing
 
 

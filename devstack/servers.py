@@ -1,6 +1,7 @@
 """What each server is: its command line, how it is prepared, and how it shows that it answers."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +16,11 @@ from botocore.exceptions import ClientError
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from pymongo import MongoClient
+from redis import Redis
 
 from devstack.errors import DevstackError
-from devstack.provision import DIST, class_path
+from devstack.provision import DIST, REDIS, class_path
+from devstack.state import write_private
 
 HOST = "127.0.0.1"
 TOPICS = {"images": 4, "images-dead-letter": 1, "image-results": 4}
@@ -228,6 +231,35 @@ def sqs(folder: Path, port: int, account: Account) -> Server:
         command=[*java, "org.elasticmq.server.Main"],
         prepare=lambda: configuration.write_text(_sqs_configuration(folder, port)),
         ready=lambda: boto3.Session().client("sqs", **account.client_settings(url)).list_queues(),
+    )
+
+
+def redis(folder: Path, port: int, password: str) -> Server:
+    """A cache: it keeps nothing over a restart, and forgets what was not asked for longest when it is full."""
+    configuration = folder / "redis.conf"
+    settings = {
+        "bind": HOST,
+        "port": str(port),
+        "dir": str(folder),
+        "requirepass": password,
+        "save": '""',
+        "appendonly": "no",
+        "maxmemory": "128mb",
+        "maxmemory-policy": "allkeys-lru",
+    }
+
+    def prepare() -> None:
+        if shutil.which(REDIS) is None:
+            raise DevstackError(f"{REDIS} is not on PATH: sudo apt-get install -y {REDIS}, or set REDIS_URL.")
+        # A file of the owner's: a command line is for everybody to read.
+        write_private(configuration, "".join(f"{name} {value}\n" for name, value in settings.items()))
+
+    return Server(
+        name="redis",
+        address=f"redis://{HOST}:{port}",
+        command=[REDIS, str(configuration)],
+        prepare=prepare,
+        ready=lambda: Redis(host=HOST, port=port, password=password, socket_timeout=1).ping(),
     )
 
 

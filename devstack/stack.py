@@ -25,8 +25,8 @@ from devstack.state import Ports, is_free, load_secrets, variable_of, write_env
 log = logging.getLogger(__name__)
 
 DEFAULT_STATE = ROOT / ".devstack" / "state"
-PARTS = ("kafka", "mongo", "s3", "sqs", "airflow", "api")
-_STORES = ("kafka", "mongo", "s3", "s3-artefacts", "sqs")
+PARTS = ("kafka", "mongo", "s3", "sqs", "redis", "airflow", "api")
+_STORES = ("kafka", "mongo", "s3", "s3-artefacts", "sqs", "redis")
 START_TIMEOUT = 90.0
 # The first admin of Sleeve's own accounts.
 USERNAME = "admin"
@@ -37,6 +37,7 @@ _ADDRESS = {
     "mongo": "MONGODB_URI",
     "s3": "S3_ENDPOINT_URL",
     "sqs": "SQS_QUEUE_URL",
+    "redis": "REDIS_URL",
     "airflow": "AIRFLOW_API_URL",
 }
 _PASSED_ON = {
@@ -119,6 +120,8 @@ class Stack:
         if "sqs" in parts:
             env["SQS_ENDPOINT_URL"] = url["sqs"]
             env["SQS_QUEUE_URL"] = f"{url['sqs']}/000000000000/{servers.QUEUE}"
+        if "redis" in parts:
+            env["REDIS_URL"] = f"redis://:{self._secrets['redis_password']}@{HOST}:{self._ports['redis']}/0"
         if "airflow" in parts:
             env["AIRFLOW_API_URL"] = url["airflow"]
             env["AIRFLOW_USERNAME"] = airflow.USERNAME
@@ -167,6 +170,8 @@ class Stack:
                 made.append(servers.s3(name, folder, port, account, self.env[bucket], kafka))
         if "sqs" in ours:
             made.append(servers.sqs(self._folder("sqs"), self._ports["sqs"], account))
+        if "redis" in ours:
+            made.append(servers.redis(self._folder("redis"), self._ports["redis"], self._secrets["redis_password"]))
         python_env = self.env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}"}
         if "airflow" in ours:
             home = self._folder("airflow")

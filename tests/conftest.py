@@ -17,8 +17,8 @@ from pipeline.stores.objects import Objects
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Kafka, the MongoDB stand-in, S3 and SQS, without Airflow."""
-    with Stack(tmp_path_factory.mktemp("stack"), parts=("kafka", "mongo", "s3", "sqs")) as running:
+    """Kafka, the MongoDB stand-in, S3, SQS and Redis, without Airflow."""
+    with Stack(tmp_path_factory.mktemp("stack"), parts=("kafka", "mongo", "s3", "sqs", "redis")) as running:
         yield running
 
 

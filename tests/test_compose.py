@@ -25,6 +25,7 @@ SERVER_VARIABLES = {
     "apache/kafka": r"CLUSTER_ID|KAFKA_\w+",
     "mongo": r"MONGO_INITDB_ROOT_(USERNAME|PASSWORD)",
     "postgres": r"POSTGRES_(USER|PASSWORD|DB)",
+    "redis": r"REDISCLI_AUTH",
     "versity/versitygw": r"ROOT_(ACCESS|SECRET)_KEY|VGW_\w+",
 }
 every_service = pytest.mark.parametrize("name", SERVICES)

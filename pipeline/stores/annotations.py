@@ -15,6 +15,8 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from pipeline.stores import epoch
+
 Document = dict[str, Any]
 Kind = Literal["label", "import", "opinion", "review", "undo"]
 STANDING: Document = {
@@ -47,6 +49,7 @@ class Annotations:
     """A thread-safe view of the decisions and of the images' annotation fields."""
 
     def __init__(self, database: Database[Document]) -> None:
+        self._database = database
         self._images = database["images"]
         self._decisions = database["decisions"]
 
@@ -85,6 +88,7 @@ class Annotations:
         }
         # Only onto the revision before, which older documents do not name: later ones are never taken back.
         self._images.update_one({"_id": decision["image"], "revision": seen or {"$in": [0, None]}}, change)
+        epoch.advance(self._database)
 
     def decision(self, image: UUID, number: int) -> Document | None:
         """The decision that made this revision of an image."""

@@ -23,6 +23,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from pipeline.events import NAMESPACE, ImageEvent, image_id
 from pipeline.settings import Settings
+from pipeline.stores import epoch
 from pipeline.stores.schema import UNTOUCHED, Tell, labelling, migrate
 
 Status = Literal["pending", "collected", "featured", "indexed", "quarantined", "deleted"]
@@ -99,6 +100,13 @@ class Catalog:
         """
         return migrate(self.database, tell)
 
+    def changed(self) -> None:
+        """Tell all caches that something changed that pages show: after the write, once for many that belong together.
+
+        Methods of this class do so themselves.
+        """
+        epoch.advance(self.database)
+
     def ping(self) -> None:
         """Raise when the server cannot be reached."""
         self.client.admin.command("ping")
@@ -122,6 +130,7 @@ class Catalog:
             known = self.find(chunk, ["labels", "owner", "private", "revision"])
             new += self._insert([_new_document(one, merged[one]) for one in chunk if one not in known])
             self._add({one: _told(merged[one]) for one in chunk if one in known}, known)
+        self.changed()
         return new
 
     def _insert(self, documents: list[Document]) -> int:
@@ -246,7 +255,9 @@ class Catalog:
         """Note that the current generation holds the images of these segments. Returns how many are new to it."""
         query = {"status": "featured", "segment": {"$in": list(segments)}}
         # What comes into the index, for the first time or again, is looked at for near-duplicates.
-        return self.images.update_many(query, _change({"status": "indexed", "compared": False})).matched_count
+        moved = self.images.update_many(query, _change({"status": "indexed", "compared": False})).matched_count
+        self.changed()
+        return moved
 
     def settle_duplicates(self) -> None:
         """Duplicates share the fate of their original once that is known, and start over where it is gone."""
@@ -387,6 +398,7 @@ class Catalog:
     def set_groups(self, groups: Mapping[UUID, Group]) -> None:
         """Move images into groups, or out of any."""
         self._update([({"_id": one}, {"group": group, "group_size": size}) for one, (group, size) in groups.items()])
+        self.changed()
 
     def groups(self, limit: int, after: tuple[int, UUID] | None = None) -> list[tuple[int, UUID]]:
         """A page of groups, largest first: their sizes and ids. `after` is the last of the page before."""
@@ -430,6 +442,7 @@ class Catalog:
                 self._pointers.insert_one(pointer)
             except DuplicateKeyError:
                 return False
+            self.changed()
             return True
         return self._point({"current": expected, "rolled_back": {"$ne": new}}, new, now, {})
 
@@ -447,7 +460,10 @@ class Catalog:
             "$set": {"current": new, "updated_at": now},
             "$push": {"history": {"$each": [new], "$slice": -HISTORY}},
         }
-        return self._pointers.find_one_and_update({"_id": "generation", **expected}, {**change, **more}) is not None
+        won = self._pointers.find_one_and_update({"_id": "generation", **expected}, {**change, **more}) is not None
+        if won:
+            self.changed()
+        return won
 
     @contextmanager
     def lease(self, generations: Sequence[str]) -> Iterator[str]:
@@ -508,6 +524,8 @@ class Catalog:
             # One exact match for each image and state: every server answers that from an index.
             updates = [UpdateOne({"_id": one, "status": status}, change) for one in chunk for status in start]
             moved += self.images.bulk_write(updates).matched_count
+        if ids:
+            self.changed()
         return moved
 
 
