@@ -7,13 +7,13 @@ begin anew.
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
 from uuid import UUID
 
 from pipeline.accounts.users import User
@@ -33,8 +33,9 @@ from pipeline.stores.labelled import by_file_name, by_stem
 CHUNK = 200
 MAX_PROBLEMS = 1000
 COUNTS = ("matched", "changed", "unchanged", "unknown", "conflicts", "problems")
-# What is left of a box after a format counted in pixels, or wrote a few digits: far less than anybody sees.
-SAME = 1e-6
+# Pascal VOC counts in whole pixels, so an edge that moved by at most half of one did not move. The rest is arithmetic.
+HALF_A_PIXEL = 0.5
+ROUNDING = 1e-6
 
 
 def upload_key(job: UUID) -> str:
@@ -126,7 +127,7 @@ class Importing:
         document = self.context.annotations.image(image)
         if document is None:
             raise UnknownImage(f"Image {image} was removed a moment ago.")
-        said = _said(record, standing(document)).checked()
+        said = _said(record, document).checked()
         if _same(document, said):
             self.counts["changed" if self._ours(document) else "unchanged"] += 1
             return
@@ -199,37 +200,38 @@ def _stem(name: str) -> str:
     return path.stem if path.suffix.lower() in PICTURES else name
 
 
-def _said(record: Labelled, now: Mapping[str, Any]) -> Said:
+def _said(record: Labelled, document: Document) -> Said:
     """What the record says. Formats from elsewhere have no place for labels, or for boxes: those stay then."""
-    elsewhere = record.image_id is None
+    elsewhere, now = record.image_id is None, standing(document)
     labels = now["labels"] if elsewhere and not record.labels else record.labels
-    boxes = now["boxes"] if elsewhere and not record.boxes else _with_ids(record.boxes, now["boxes"])
+    boxes = now["boxes"] if elsewhere and not record.boxes else _known(record.boxes, document)
     return Said(labels, boxes)
 
 
-def _with_ids(boxes: Sequence[Box], now: Sequence[SaidBox]) -> list[SaidBox]:
-    """The boxes; those that the image has already keep their ids."""
-    left = list(now)
+def _known(boxes: Sequence[Box], document: Document) -> list[SaidBox]:
+    """The boxes; those that the image has already as they are there, with their ids."""
+    left: list[SaidBox] = list(standing(document)["boxes"])
+    near = [HALF_A_PIXEL / (document[side] or math.inf) + ROUNDING for side in ("width", "height")]
     found = []
     for box in boxes:
         new: SaidBox = {
             "id": "", "label": box.label, "x": box.x, "y": box.y, "width": box.width, "height": box.height,
         }  # fmt: skip
-        same = next((one for one in left if _same_box(one, new)), None)
+        same = next((one for one in left if _same_box(one, new, *near)), None)
         if same:
             left.remove(same)
         found.append(same or new)
     return found
 
 
-def _same_box(one: SaidBox, other: SaidBox) -> bool:
-    near = (
-        abs(one["x"] - other["x"]) < SAME
-        and abs(one["y"] - other["y"]) < SAME
-        and abs(one["width"] - other["width"]) < SAME
-        and abs(one["height"] - other["height"]) < SAME
+def _same_box(one: SaidBox, other: SaidBox, near_x: float, near_y: float) -> bool:
+    return (
+        one["label"] == other["label"]
+        and abs(one["x"] - other["x"]) <= near_x
+        and abs(one["x"] + one["width"] - other["x"] - other["width"]) <= near_x
+        and abs(one["y"] - other["y"]) <= near_y
+        and abs(one["y"] + one["height"] - other["y"] - other["height"]) <= near_y
     )
-    return near and one["label"] == other["label"]
 
 
 def _same(document: Document, said: Said) -> bool:
