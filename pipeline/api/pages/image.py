@@ -2,10 +2,20 @@
 
 from uuid import UUID
 
+from pipeline.annotation.said import Box
+from pipeline.api.access import readable
 from pipeline.api.pages.drawn import draw
-from pipeline.api.pages.shell import Visit, page
+from pipeline.api.pages.shell import Visit, empty, page
+from pipeline.errors import UnknownImage
 
 
 @page("/image/{id}", "Image")
 async def image(visit: Visit, id: UUID) -> None:
-    draw("image", id=str(id), user=visit.user.name, admin=visit.user.may("admin"), labels=visit.user.may("annotator"))
+    try:
+        document = await visit.work(readable, visit.context, visit.user, id)
+    except UnknownImage:
+        empty("image_not_supported", "No such image", "It was deleted, or it is private and somebody else's.")
+        return
+    boxes: list[Box] = document.get("boxes", [])
+    user = visit.user
+    draw("image", id=str(id), boxes=boxes, user=user.name, admin=user.may("admin"), labels=user.may("annotator"))
