@@ -170,10 +170,9 @@ class Counts(BaseModel):
 
 
 class Next(BaseModel):
-    """What to look at next, and how much there is."""
+    """What to look at next."""
 
     task: Task | None = Field(description="Null when nothing is left to do")
-    counts: Counts
 
 
 class Review(BaseModel):
@@ -270,8 +269,21 @@ def next_task(
     context = request.app.state.context
     wanted = parse_filter(label, owner, since, until, visible_to(user))
     task = queue.next_image(context, user, wanted, mode, but)
-    counts = queue.counts(context, user, wanted)
-    return Next(task=_task(task) if task else None, counts=Counts.model_validate(counts))
+    return Next(task=_task(task) if task else None)
+
+
+@router.get("/annotate/counts", responses=documented(401, 403, 422))
+def counts(
+    request: Request,
+    user: Annotator,
+    label: Label = None,
+    owner: Owner = None,
+    since: Since = None,
+    until: Until = None,
+) -> Counts:
+    """How much there is to do."""
+    wanted = parse_filter(label, owner, since, until, visible_to(user))
+    return Counts.model_validate(queue.counts(request.app.state.context, user, wanted))
 
 
 @router.put("/image/{id}/labels", responses=documented(401, 403, 404, 422) | conflict())

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -52,7 +53,7 @@ def test_the_second_of_two_learns_what_changed_and_overwrites_nothing(context: C
     [image] = images(1)
     say(context, ANN, image, 0, "jazz")
     say(context, ANN, image, 1, "jazz", "live", boxes=[BOX])
-    with pytest.raises(Conflict, match="ann meanwhile.*revision 2") as refused:
+    with pytest.raises(Conflict, match=r"ann meanwhile.*revision 2") as refused:
         say(context, BOB, image, 1, "soul")
     told = refused.value.current
     assert (told["labels"], told["boxes"], told["revision"]) == (["jazz", "live"], [BOX], 2)
@@ -85,7 +86,7 @@ def test_twenty_at_once_leave_a_history_without_gaps(context: Context, images: I
     assert [one["revision"] for one in history] == list(range(20, 0, -1))
     assert {one["by"] for one in history} == {f"user{number}" for number in range(20)}
     # Each saw what the one before left.
-    for newer, older in zip(history, history[1:], strict=False):
+    for newer, older in pairwise(history):
         assert newer["before"]["labels"] == older["labels"]
     assert (at(context, image)["labels"], at(context, image)["revision"]) == (history[0]["labels"], 20)
 
