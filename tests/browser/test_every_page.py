@@ -7,6 +7,8 @@ from tests.browser.conftest import WIDTHS, Open, Site, keep_screenshot, serious_
 
 PAGES = {
     "home": "/",
+    "annotate": "/annotate",
+    "review": "/annotate?mode=review",
     "quarantine": "/quarantine",
     "generations": "/generations",
     "users": "/users",

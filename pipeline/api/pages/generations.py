@@ -39,7 +39,7 @@ def _recalls(found: list[Entry]) -> None:
     options = {
         "animation": False,
         "grid": {"left": 48, "right": 56, "top": 32, "bottom": 24},
-        "legend": {"textStyle": {"color": INK}},
+        "legend": {"top": 0, "textStyle": {"color": INK}},
         "tooltip": {"trigger": "axis"},
         "xAxis": {"type": "category", "data": [f"{one.created_at:%d %b %H:%M}" for one in measured], **axis},
         "yAxis": [{"type": "value", "min": 0, "max": 1, **axis}, {"type": "value", "minInterval": 1, **axis}],
@@ -49,6 +49,7 @@ def _recalls(found: list[Entry]) -> None:
                 "type": "bar",
                 "name": "images",
                 "yAxisIndex": 1,
+                "barMaxWidth": 32,
                 "data": [one.counts.images for one in measured],
                 "color": "rgba(134, 142, 150, .35)",
             },
@@ -62,7 +63,7 @@ def _recalls(found: list[Entry]) -> None:
 def _row(visit: Visit, entry: Entry, refresh: Any) -> None:
     one = entry.manifest
     with ui.card().classes("sleeve-card q-mb-sm").props(f"id={one.id}"), ui.row().classes("items-center w-full gap-4"):
-        with ui.column().classes("gap-0 col"):
+        with ui.column().classes("gap-0 sleeve-row"):
             with ui.row().classes("items-center gap-2"):
                 ui.label(one.id).classes("text-weight-bold sleeve-break")
                 ui.badge(entry.state, color=STATE_COLOURS[entry.state])

@@ -84,7 +84,7 @@ def _import(refresh: Any) -> None:
 
 def _row(job: Document) -> None:
     with ui.card().classes("sleeve-card q-mb-sm"), ui.row().classes("items-center w-full gap-4"):
-        with ui.column().classes("gap-0 col"):
+        with ui.column().classes("gap-0 sleeve-row"):
             what = NAMES.get(job["arguments"]["format"] or "", "")
             ui.label(f"{job['kind'].capitalize()} {what}".strip()).classes("text-weight-bold")
             ui.label(_said(job)).classes("sleeve-break")

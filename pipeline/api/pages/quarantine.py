@@ -35,7 +35,7 @@ async def quarantine(visit: Visit) -> None:
 
 def _row(document: Document) -> None:
     with ui.card().classes("sleeve-card") as card, ui.row().classes("items-center w-full gap-4"):
-        with ui.column().classes("gap-0 col"):
+        with ui.column().classes("gap-0 sleeve-row"):
             ui.label(document["original_filename"] or document["key"]).classes("text-weight-bold sleeve-break")
             ui.label(document["reason"] or "no reason was noted").classes("sleeve-break")
             size = f"{number(document['bytes'])} bytes, " if document.get("bytes") else ""

@@ -161,7 +161,7 @@ async def _visit(request: Request, role: Role) -> Visit:
 
 def dress() -> None:
     """Colours, dark mode and style of every page, the sign-in page included."""
-    ui.colors(primary="#3b5bdb", secondary="#495057", accent="#e8590c", positive="#2b8a3e", negative="#c92a2a")
+    ui.colors(primary="#3b5bdb", secondary="#495057", accent="#a63a08", positive="#237032", negative="#c92a2a")
     ui.add_head_html('<link rel="stylesheet" href="/ui/assets/sleeve.css">')
     ui.add_head_html('<script src="/ui/assets/sleeve.js"></script>')
 
@@ -232,6 +232,7 @@ def mount(app: FastAPI) -> FastAPI:
     """Put the pages beside the REST routes of `app`."""
     from pipeline.api.pages import (  # noqa: F401
         account,
+        annotate,
         browse,
         generations,
         home,
@@ -246,6 +247,7 @@ def mount(app: FastAPI) -> FastAPI:
 
     app.get("/", include_in_schema=False)(lambda: RedirectResponse(f"{PREFIX}/"))
     nicegui_app.state.sleeve = app.state
-    nicegui_app.add_static_files("/assets", ASSETS)
+    # Browsers ask each time whether a file is still the same: an upgrade must not meet old scripts.
+    nicegui_app.add_static_files("/assets", ASSETS, max_cache_age=0)
     ui.run_with(app, mount_path=PREFIX, title="Sleeve", favicon=ASSETS / "favicon.svg", dark=None, language="en-GB")
     return app

@@ -35,7 +35,7 @@ def _row(user: User) -> None:
     held = {"role": user.role, "disabled": user.disabled}
     change = partial(_change, user.name, held)
     with ui.card().classes("sleeve-card"), ui.row().classes("items-center w-full gap-4"):
-        with ui.column().classes("gap-0 col"):
+        with ui.column().classes("gap-0 sleeve-row"):
             ui.label(user.name).classes("text-weight-bold sleeve-break")
             source = "signs in with Airflow, which says the role" if user.source == "airflow" else "signs in here"
             ui.label(f"{source} · since {ago(user.created_at)}").classes("sleeve-dim")
