@@ -22,11 +22,10 @@ from pipeline.annotation.formats.records import Box, Labelled, LabelNumbers, Pro
 from pipeline.annotation.formats.zip_output import zip_entry, zip_output
 from pipeline.errors import BadSource
 
-# One image or annotation; an outline of a million points has ten.
-MAX_ELEMENT_BYTES = 16 << 20
+# One image or annotation; most of it is its outline.
+MAX_ELEMENT_BYTES = 4 << 20
+MAX_DEPTH = 100
 MAX_ID = 200
-# Of the path to a value: each level costs its whole path, so a document of nothing but brackets would take hours.
-MAX_PATH = 4000
 
 
 def write(records: Iterable[Labelled], out: IO[bytes], label_names: Sequence[str]) -> None:
@@ -176,31 +175,43 @@ def _elements(document: Entry, array: str) -> Iterator[tuple[str, dict[str, Any]
     documents, only whether there is one."""
     try:
         with document.open() as file:
-            for number, element in enumerate(_parsed(file, f"{array}.item")):
+            for number, element in enumerate(_built(_events(file, array))):
                 yield f"{document.name}, {array}[{number}]", element
     except (ijson.JSONError, BadEntry, *DAMAGED) as error:
         raise BadSource(f"{document.name} is no readable JSON: {error}") from error
 
 
-def _parsed(file: IO[bytes], item: str) -> Iterator[dict[str, Any]]:
+def _events(file: IO[bytes], array: str) -> Iterator[tuple[int, str, Any]]:
+    """(depth, event, value) of what the parser meets in a top-level array; its elements have depth 2."""
     metered = _Metered(file)
-    outline = f"{item}.segmentation"
-    builder, outlined = ijson.ObjectBuilder(), False
-    for prefix, event, value in ijson.parse(metered, use_float=True):
-        if prefix.count(".") == 1:
+    depth, section = 0, ""
+    for event, value in ijson.basic_parse(metered, use_float=True):
+        depth -= event in ("end_map", "end_array")
+        if depth <= 2:
             metered.since = 0
-        if len(prefix) > MAX_PATH:
+        if depth > MAX_DEPTH:
             raise BadEntry("it is nested deeper than any annotations are")
-        if prefix != item and not prefix.startswith(f"{item}."):
-            continue
-        if prefix.startswith(outline):
+        if depth == 1 and event == "map_key":
+            section = value
+        elif depth >= 2 and section == array:
+            yield depth, event, value
+        depth += event in ("start_map", "start_array")
+
+
+def _built(events: Iterator[tuple[int, str, Any]]) -> Iterator[dict[str, Any]]:
+    """The elements; {} for one that is no object."""
+    builder, skipping, outlined = ijson.ObjectBuilder(), False, False
+    for depth, event, value in events:
+        if depth == 2 and event in ("start_map", "start_array"):
+            builder, skipping, outlined = ijson.ObjectBuilder(), False, False
+        elif depth == 3 and event == "map_key":
+            skipping = value == "segmentation"
+        if depth > 2 and skipping:
             outlined = outlined or event in ("number", "string")
-            continue
-        if prefix == item and event == "start_map":
-            builder, outlined = ijson.ObjectBuilder(), False
-        builder.event(event, value)
-        if prefix == item and event != "start_map" and event != "map_key":
-            yield {**builder.value, "segmentation": outlined} if event == "end_map" else {}
+        elif depth > 2 or event != "map_key":
+            builder.event(event, value)
+            if depth == 2 and event not in ("start_map", "start_array"):
+                yield {**builder.value, "segmentation": outlined} if event == "end_map" else {}
 
 
 class _Metered:

@@ -26,7 +26,7 @@ MAX_TOTAL_BYTES = 4 << 30
 # Annotations compress to a thirtieth, repetitive ones to a hundredth; a bomb to a thousandth.
 MAX_RATIO = 300
 RATIO_COUNTS_FROM = 1 << 20
-# The annotations of one picture, or a list of class names.
+# The annotations of one picture.
 MAX_WHOLE_BYTES = 4 << 20
 TEXT_SUFFIXES = {".json", ".jsonl", ".xml", ".csv", ".txt", ".yaml", ".yml", ".names"}
 DAMAGED = (zipfile.BadZipFile, struct.error, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, OSError)
@@ -54,19 +54,19 @@ class Entry:
         except DAMAGED as error:
             raise BadEntry(f"damaged: {error}") from error
 
-    def whole(self) -> bytes:
+    def whole(self, limit: int = MAX_WHOLE_BYTES) -> bytes:
         """Its bytes, all at once.
 
         Raises:
-            BadEntry: it is refused, damaged, or larger than MAX_WHOLE_BYTES.
+            BadEntry: it is refused, damaged, or larger than `limit` bytes.
         """
         try:
             with self.open() as file:
-                data = file.read(MAX_WHOLE_BYTES + 1)
+                data = file.read(limit + 1)
         except DAMAGED as error:
             raise BadEntry(f"damaged: {error}") from error
-        if len(data) > MAX_WHOLE_BYTES:
-            raise BadEntry(f"larger than {MAX_WHOLE_BYTES} bytes, which is too much for one picture's annotations")
+        if len(data) > limit:
+            raise BadEntry(f"larger than {limit} bytes, more than a file of this kind needs")
         return data
 
 

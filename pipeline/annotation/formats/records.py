@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from posixpath import splitext
 from uuid import UUID
 
 
@@ -66,7 +67,7 @@ def exported_name(record: Labelled) -> str:
     """
     if record.image_id is None:
         raise ValueError(f"{record.file_name} has no id; only images of the collection can be exported")
-    suffix = PurePosixPath(record.file_name).suffix.lower()
+    suffix = splitext(record.file_name)[1].lower()
     plain = suffix[1:].isascii() and suffix[1:].isalnum() and len(suffix) <= 5
     return f"{UUID(record.image_id)}{suffix if plain else ''}"
 

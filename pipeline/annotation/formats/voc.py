@@ -9,8 +9,9 @@ write it, is read as a whole-image label too.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from posixpath import splitext
 from typing import IO
-from xml.etree.ElementTree import Element, TreeBuilder
+from xml.etree.ElementTree import Element, TreeBuilder, tostring
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
@@ -23,6 +24,9 @@ from pipeline.errors import BadSource
 # What XML 1.0 cannot hold in any spelling.
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
+# FiftyOne writes `&` in file names as it is.
+BARE_AMPERSAND = re.compile(rb"&(?![A-Za-z_][\w.-]{0,50};|#[0-9]{1,7};|#x[0-9A-Fa-f]{1,6};)")
+
 
 def write(records: Iterable[Labelled], out: IO[bytes], label_names: Sequence[str]) -> None:
     """A zip of Annotations/<uuid>.xml. VOC has no list of labels, so `label_names` is not used.
@@ -33,8 +37,7 @@ def write(records: Iterable[Labelled], out: IO[bytes], label_names: Sequence[str
     with zip_output(out) as archive:
         for record in records:
             name = exported_name(record)
-            document = _document(record, name)
-            archive.writestr(zip_entry(f"Annotations/{PurePosixPath(name).stem}.xml"), document)
+            archive.writestr(zip_entry(f"Annotations/{splitext(name)[0]}.xml"), _document(record, name))
 
 
 def _document(record: Labelled, name: str) -> bytes:
@@ -114,7 +117,7 @@ def _parsed(data: bytes) -> Element:
     parser.CharacterDataHandler = builder.data
     parser.EntityDeclHandler = refuse
     try:
-        parser.Parse(data, True)
+        parser.Parse(BARE_AMPERSAND.sub(b"&amp;", data), True)
     except (expat.ExpatError, LookupError) as error:
         raise ValueError(f"no readable XML: {error}") from error
     root = builder.close()
@@ -132,7 +135,7 @@ def _image(entry: Entry, root: Element) -> Iterator[Labelled | Problem]:
     for number, element in enumerate(root.findall("object"), 1):
         note = ""
         try:
-            label = checked.label(element.findtext("name"))
+            label = checked.label(_unescaped(element.find("name")))
             place = element.find("bndbox")
             if place is None:
                 labels.append(label)
@@ -144,6 +147,16 @@ def _image(entry: Entry, root: Element) -> Iterator[Labelled | Problem]:
         if note:
             yield Problem(f"{entry.name}, object {number}", note)
     yield Labelled(image_id, file_name, *picture, checked.labels(labels), tuple(boxes))
+
+
+def _unescaped(name: Element | None) -> str:
+    """The text of an element. FiftyOne writes a label with HTML in it as it is, so there it is elements."""
+    if name is None:
+        return ""
+    try:
+        return (name.text or "") + "".join(tostring(child, "unicode") for child in name)
+    except RecursionError as error:
+        raise ValueError("the label is XML, nested deeper than any label is") from error
 
 
 def _place(bndbox: Element) -> tuple[float, float, float, float]:

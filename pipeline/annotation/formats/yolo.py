@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from posixpath import splitext
 from tempfile import TemporaryFile
 from typing import IO, Any
 
@@ -26,6 +27,8 @@ LISTS = {f"{split}.txt" for split in SPLITS} | {"images.txt"}
 NO_LABELS = LISTS | {"classes.txt"}
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MAX_LINE_BYTES = 1 << 20
+# Some 30,000 classes; reading that much YAML takes half a minute already.
+MAX_NAMES_BYTES = 1 << 20
 
 
 def write(records: Iterable[Labelled], out: IO[bytes], label_names: Sequence[str]) -> None:
@@ -35,7 +38,7 @@ def write(records: Iterable[Labelled], out: IO[bytes], label_names: Sequence[str
         for record in records:
             name = exported_name(record)
             lines = "".join(_line(numbers.of(box.label), box) for box in record.boxes)
-            archive.writestr(zip_entry(f"labels/{PurePosixPath(name).stem}.txt"), lines)
+            archive.writestr(zip_entry(f"labels/{splitext(name)[0]}.txt"), lines)
             pictures.write(f"./images/{name}\n".encode())
             details.write(json.dumps(_details(name, record)).encode() + b"\n")
             for label in record.labels:
@@ -123,7 +126,7 @@ def _numbered(entry: Entry, names: object) -> dict[int, str]:
 
 def _text(entry: Entry) -> str:
     try:
-        return entry.whole().decode("utf-8-sig")
+        return entry.whole(MAX_NAMES_BYTES).decode("utf-8-sig")
     except ValueError as error:
         raise BadSource(f"{entry.name} cannot be read: {error}") from error
 
