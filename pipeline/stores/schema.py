@@ -21,7 +21,7 @@ Document = dict[str, Any]
 Tell = Callable[[str, int, int], None]
 """Hears which step of a migration is at work, how many documents are done, and how many there are."""
 CHUNK = 1000
-COMMAND_NOT_FOUND = 59
+INDEX_NOT_FOUND, COMMAND_NOT_FOUND = 27, 59
 
 
 def _index(name: str, *fields: str, **options: Any) -> IndexModel:
@@ -48,6 +48,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
         _index("labels_id", "labels", "_id"),  # pages by label; labels with their counts
         _index("attention_id", "attention", "_id"),  # the annotators' queue
         _index("stage_id", "stage", "_id"),  # the reviewers' queue; pages by stage
+        _index("gold", "gold.by", sparse=True),  # the gold set: a few images of all
         _index("indexed_at", "indexed_at"),  # what came into the index lately, and how long that took
         _index("compared", "compared", "_id"),  # images that were not searched for near-duplicates yet
         _index("group", "group"),  # members of a group of near-duplicates
@@ -65,13 +66,14 @@ INDEXES: Mapping[str, list[IndexModel]] = {
     ],
     "decisions": [
         _index("image_revision", "image", "revision", unique=True),  # one decision per revision; history of an image
-        _index("by_at", "by", "at"),  # what an annotator decided; undo
+        _index("by_at", "by", "at"),  # what somebody decided, latest first
         _index("at", "at"),  # what was decided lately
+        _index("kind_image", "kind", "image"),  # images with second opinions
     ],
     "jobs": [
         _index("state_created_at", "state", "created_at"),  # the next job to take; those that stopped half way
-        _index("by_created_at", "by", "created_at"),  # pages of a user's jobs
-        _index("created_at", "created_at"),  # pages of all jobs
+        _index("by_created_at_id", "by", "created_at", "_id"),  # pages of a user's jobs
+        _index("created_at_id", "created_at", "_id"),  # pages of all jobs
     ],
 }
 
@@ -153,7 +155,7 @@ UNTOUCHED: Mapping[str, Any] = {"boxes": [], "revision": 0}
 
 
 def _add_labelling(database: Database[Document], tell: Callable[[int, int], None]) -> None:
-    """Version 2: privacy, boxes, revisions, and where images stand in labelling.
+    """Privacy, boxes, revisions, and where images stand in labelling.
 
     Only what has no revision is written, each document in one step: so a decision, or labels of a producer, that come
     in between are kept, and whoever repeats this finds the rest.
@@ -173,8 +175,24 @@ def _add_labelling(database: Database[Document], tell: Callable[[int, int], None
         query = {"revision": None, "_id": {"$gt": chunk[-1]["_id"]}}
 
 
+def _drop_index(database: Database[Document], collection: str, name: str) -> None:
+    try:
+        database[collection].drop_index(name)
+    except OperationFailure as error:
+        # New here, or somebody else was at it.
+        if error.code != INDEX_NOT_FOUND:
+            raise
+
+
+def _to_version_2(database: Database[Document], tell: Callable[[int, int], None]) -> None:
+    # Pages go by the id too; the same indexes without it would only slow down what is written.
+    for name in ("created_at", "owner_created_at", "labels_created_at"):
+        _drop_index(database, "images", name)
+    _add_labelling(database, tell)
+
+
 STEPS: Mapping[int, tuple[str, Callable[[Database[Document], Callable[[int, int], None]], None]]] = {
-    2: ("labelling and privacy", _add_labelling),
+    2: ("labelling and privacy", _to_version_2),
 }
 VERSION = max(STEPS)
 
