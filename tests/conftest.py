@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
+from playwright.sync_api import Browser, sync_playwright
 from pydantic import SecretStr
 
 from devstack.stack import Stack
@@ -14,12 +15,25 @@ from pipeline.settings import Settings
 from pipeline.stores.catalog import Catalog
 from pipeline.stores.objects import Objects
 
+# Debian's; Playwright would download its own.
+CHROMIUM = "/usr/bin/chromium"
+
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Kafka, the MongoDB stand-in, S3, SQS and Redis, without Airflow."""
     with Stack(tmp_path_factory.mktemp("stack"), parts=("kafka", "mongo", "s3", "sqs", "redis")) as running:
         yield running
+
+
+# Of a module, not of the session: while Playwright runs, no test can start an event loop of its own.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # CI runs as root, where Chromium's sandbox does not start.
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
 
 
 @pytest.fixture

@@ -75,8 +75,10 @@ define("sleeve-annotate", async (page) => {
     boxes.set(state.boxes, one.mode !== "review");
     showKeys();
     showSide();
+    side.setAttribute("aria-busy", "true");
     const suggestions = await (one.suggestions ?? []);
     if (task !== one) return;
+    side.removeAttribute("aria-busy");
     said.suggestion = suggestions[0] ?? null;
     showSide();
   }

@@ -1,0 +1,135 @@
+"""The whole job in a browser, by somebody who has no terminal: sign up, upload, search, label, review, export, leave.
+
+Everything behind the pages is real: Airflow takes the uploads in, and the index suggests labels.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from uuid import UUID
+
+import cv2
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from devstack.stack import Stack
+from pipeline.context import Context
+from pipeline.samples import cover, snapshot_jpeg
+
+UPLOADS, TO_LABEL = 5, 10
+PASSWORD = "a few words make a good one"
+SOON = 120_000
+
+
+@pytest.fixture
+def page(browser: Browser, whole: Stack) -> Iterator[Page]:
+    context = browser.new_context(base_url=whole.env["SLEEVE_API_URL"], accept_downloads=True)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert errors == []
+
+
+def enter(page: Page, name: str, password: str) -> None:
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Home")).to_be_visible()
+
+
+def leave(page: Page) -> None:
+    page.locator("header button").last.click()
+    page.get_by_text("Sign out").click()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def go(page: Page, name: str) -> None:
+    page.locator("nav").get_by_text(name, exact=True).click()
+    expect(page.get_by_role("heading", name=name)).to_be_visible()
+
+
+def smaller(number: int) -> bytes:
+    """The picture of an imported cover, as somebody else might have it: other bytes, the same picture."""
+    pixels = cv2.resize(cover(number), (640, 640), interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+
+
+def test_the_whole_job(page: Page, whole: Stack, installed: Context, imported: dict[str, int]) -> None:
+    page.goto("/")
+    page.get_by_text("Make an account").click()
+    enter(page, "ann.other", PASSWORD)
+
+    go(page, "Upload")
+    page.get_by_label("Label for what you add next").fill("soul")
+    files = [{"name": f"mine {one}.jpg", "mimeType": "image/jpeg", "buffer": smaller(one)} for one in range(UPLOADS)]
+    page.locator('input[type=file][accept*="image/*"][multiple]').set_input_files(files)
+    expect(page.locator(".uploads").get_by_text("Searchable", exact=True)).to_have_count(UPLOADS, timeout=SOON)
+
+    go(page, "Search")
+    snapshot = {"name": "phone.jpg", "mimeType": "image/jpeg", "buffer": snapshot_jpeg(cover(3), seed=3)}
+    page.locator("input[type=file]").last.set_input_files(snapshot)
+    expect(page.locator(".found")).to_contain_text("mine 3.jpg", timeout=SOON)
+
+    go(page, "Annotate")
+    accepted = label_some(page, TO_LABEL)
+    assert accepted >= 1, "the index suggested nothing"
+    decided = list(installed.annotations._decisions.find({"by": "ann.other"}))
+    assert len(decided) == TO_LABEL
+    leave(page)
+
+    page.goto("/ui/")
+    enter(page, whole.env["SLEEVE_USERNAME"], whole.env["SLEEVE_PASSWORD"])
+    go(page, "Annotate")
+    page.get_by_role("button", name="Review").click()
+    reviewed = shown(page)
+    page.keyboard.press("a")
+    page.wait_for_function("old => !document.querySelector(`.annotate-title a[href$='${old}']`)", arg=str(reviewed))
+    document = installed.catalog.find([reviewed])[reviewed]
+    assert (document["stage"], document["reviewed_by"]) == ("accepted", whole.env["SLEEVE_USERNAME"])
+
+    exported = export(page)
+    names = {image["file_name"].split(".")[0] for image in exported["images"]}
+    assert {str(one["image"]) for one in decided if one["kind"] == "label"} <= names
+    leave(page)
+    answer = httpx.get(f"{whole.env['SLEEVE_API_URL']}/image/{reviewed}")
+    assert answer.status_code == 401
+
+
+def shown(page: Page) -> UUID:
+    link = page.locator(".annotate-title a")
+    expect(link).to_be_visible()
+    return UUID((link.get_attribute("href") or "").rsplit("/", 1)[1])
+
+
+def label_some(page: Page, count: int) -> int:
+    """Label pictures by keys alone; returns for how many a suggestion was accepted."""
+    accepted = 0
+    for _ in range(count):
+        image = shown(page)
+        expect(page.locator(".annotate-side")).not_to_have_attribute("aria-busy", "true", timeout=SOON)
+        if page.locator(".annotate-suggestion").count():
+            accepted += 1
+        else:
+            page.keyboard.press("/")
+            page.keyboard.type("jazz")
+            page.keyboard.press("Enter")
+        page.keyboard.press("Space")
+        page.wait_for_function("old => !document.querySelector(`.annotate-title a[href$='${old}']`)", arg=str(image))
+    return accepted
+
+
+def export(page: Page) -> dict[str, list[dict[str, str]]]:
+    """The COCO file that the page lets one download."""
+    go(page, "Export and import")
+    page.get_by_role("button", name="Export", exact=True).click()
+    with page.expect_download(timeout=SOON) as download:
+        page.get_by_role("link", name="Download").first.click(timeout=SOON)
+    with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith(".json"))
+        found: dict[str, list[dict[str, str]]] = json.loads(archive.read(name))
+        return found
