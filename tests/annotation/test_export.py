@@ -2,7 +2,9 @@
 
 import gc
 import hashlib
+import json
 import tracemalloc
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from pipeline.annotation.export import Export, export, export_file
 from pipeline.annotation.formats import FORMATS, Format, Labelled
 from pipeline.context import Context
 from pipeline.stores.catalog import Filter
+from tests.test_cli import sleeve
 
 from .conftest import Images
 
@@ -82,6 +85,22 @@ def test_an_export_that_breaks_off_leaves_the_file_of_before(context: Context, i
     with pytest.raises(RuntimeError):
         export_file(context.catalog, Export("csv"), path, stop)
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir() if one.is_file()] == [("export.zip", "before")]
+
+
+def test_the_command_writes_a_file(environment: Context, images: Images, tmp_path: Path) -> None:
+    [jazz] = images(1, label="jazz", **SIZE)
+    [soul] = images(1, label="soul", private=True, owner="bob", **SIZE)
+    path = tmp_path / "new folder" / "labels.zip"
+    done = sleeve("export", "--format", "yolo", "--json", path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"images": 2, "format": "yolo", "file": str(path)}
+    names = zipfile.ZipFile(path).namelist()
+    assert {f"labels/{jazz}.txt", f"labels/{soul}.txt", "data.yaml"} <= set(names)
+    done = sleeve("export", "--format", "csv", "--label", "soul", path)
+    assert (done.returncode, done.stdout.startswith("1 images in ")) == (0, True)
+    assert str(jazz).encode() not in zipfile.ZipFile(path).read("annotations.csv")
+    done = sleeve("export", "--format", "csv", "--since", "May", path)
+    assert (done.returncode, "since is 'May'" in done.stderr) == (1, True)
 
 
 class Hashed:

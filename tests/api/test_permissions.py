@@ -59,6 +59,12 @@ WHO: dict[str, str] = {
     "GET /agreement": "annotator",
     "PUT /image/{id}/gold": "admin",
     "DELETE /image/{id}/gold": "admin",
+    # Jobs
+    "POST /export": "annotator",
+    "POST /import/annotations": "annotator",
+    "GET /jobs": "annotator",
+    "GET /jobs/{id}": "annotator",
+    "GET /jobs/{id}/result": "annotator",
     # Search
     "POST /search": "viewer",
     "GET /duplicates": "viewer",
