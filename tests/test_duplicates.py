@@ -301,3 +301,28 @@ def test_the_command_lists_groups_and_looks_again(environment: Context) -> None:
     assert all(image["score"] >= 0.5 for image in soul["images"])
     table = sleeve("duplicates").stdout
     assert ("a-small.jpg" in table, "same bytes" in table, "c.jpg" in table) == (True, True, False)
+
+
+def test_what_is_private_is_in_no_group_that_others_see(catalog: Catalog) -> None:
+    events = [ImageEvent("i", key, etag="e", owner="ann", private=key in "bcd") for key in "abcdef"]
+    catalog.register(events)
+    a, b, c, d, e, f = (image_id("i", event.key, "e") for event in events)
+    catalog.images.update_one({"_id": e}, {"$set": {"duplicate_of": c}})
+    pair = {"inliers": 100, "mirrored": False}
+    pairs = [{"images": sorted(both), "score": score, **pair} for both, score in (([a, b], 0.9), ([a, e], 0.6))]
+    catalog.compared(pairs, [])
+    catalog.set_groups({a: (a, 4), b: (a, None), c: (a, None), e: (a, None), d: (d, 2), f: (d, None)})
+
+    def seen(user: str | None) -> dict[str, list[tuple[str, float | None, str | None]]]:
+        _, page = duplicates.groups(catalog, 10, visible_to=user)
+        assert all(group["size"] == len(group["images"]) for group in page)
+        return {
+            group["group"]: sorted((one["id"], one["score"], one["copy_of"]) for one in group["images"])
+            for group in page
+        }
+
+    everything = [(str(a), 0.9, None), (str(b), 0.9, None), (str(c), None, None), (str(e), 0.6, str(c))]
+    for user in ("ann", None):
+        assert seen(user) == {str(a): sorted(everything), str(d): sorted([(str(d), None, None), (str(f), None, None)])}
+    # Neither the evidence nor what a copy is a copy of gives anything away; one image alone is no group.
+    assert seen("bob") == {str(a): sorted([(str(a), 0.6, None), (str(e), 0.6, None)])}

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import psutil
@@ -16,12 +18,13 @@ from botocore.exceptions import ClientError
 from confluent_kafka import Consumer, Producer
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, DuplicateKeyError
+from redis import AuthenticationError, Redis
 
 from devstack import processes
 from devstack.errors import DevstackError
 from devstack.stack import Stack
 
-SERVERS = ("kafka", "mongo", "s3", "sqs")
+SERVERS = ("kafka", "mongo", "s3", "sqs", "redis")
 # Nothing of whoever runs the tests may lead the stack to other servers.
 ENVIRON = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "")}
 EVENTS = Path(__file__).parents[1] / "data" / "events"
@@ -350,6 +353,25 @@ def test_a_port_in_use_is_named(tmp_path: Path, stack: Stack) -> None:
 
     with pytest.raises(DevstackError, match=f"port {port}.*SLEEVE_MONGO_PORT"):
         Stack(tmp_path, ("mongo",), environ=ENVIRON | {"SLEEVE_MONGO_PORT": port}).start()
+
+
+def test_redis_wants_its_password_which_stands_on_no_command_line(stack: Stack) -> None:
+    address = stack.env["REDIS_URL"]
+    with Redis.from_url(address) as client:
+        assert client.set("key", "value")
+    with Redis.from_url(re.sub(r":[^:@]+@", "", address)) as stranger, pytest.raises(AuthenticationError):
+        stranger.get("key")
+    password = urlsplit(address).password
+    assert password
+    [pid] = [line.pid for line in stack.status() if line.name == "redis"]
+    assert not any(password in word for word in psutil.Process(pid).cmdline())
+    assert password not in (stack.state_dir / "logs" / "redis.log").read_text()
+
+
+def test_a_missing_redis_is_named_with_the_way_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DevstackError, match="redis-server is not on PATH: sudo apt-get install -y redis-server"):
+        Stack(tmp_path, ("redis",), environ=ENVIRON).start()
 
 
 def test_unknown_parts_are_named() -> None:
