@@ -10,7 +10,8 @@ from pipeline.errors import Conflict, NotSignedIn, ServerAway
 from pipeline.settings import Settings
 from pipeline.stores.users import Users
 
-TIMEOUT = 10.0
+# The first sign-in after its start takes Airflow some seconds.
+TIMEOUT = 30.0
 REFUSED = {400, 401, 403, 404, 405, 415, 422}
 # By the names that both of Airflow's usual managers of users have, in lower case.
 MATCHING: dict[str, Role] = {"viewer": "viewer", "user": "annotator", "op": "annotator", "admin": "admin"}

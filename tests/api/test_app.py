@@ -13,6 +13,8 @@ from pipeline.samples import cover, cover_jpeg, snapshot_jpeg
 from pipeline.settings import Settings
 from tests.steps import index_all
 
+from .conftest import signed_in
+
 
 def upload(client: TestClient, number: int) -> UUID:
     answer = client.post(
@@ -78,7 +80,8 @@ def test_a_body_over_the_limit_is_refused(context: Context, declared: bool) -> N
         b"--x\r\nContent-Disposition: form-data; name=file; filename=a.jpg\r\n\r\n" + bytes(200_000) + b"\r\n--x--\r\n"
     )
     content = body if declared else iter([body[:50_000], body[50_000:]])
-    with TestClient(create_app(small)) as client:
+    with TestClient(create_app(small)) as nobody:
+        client = signed_in(nobody.app, "ada", "admin")
         answer = client.post("/search", content=content, headers={"content-type": "multipart/form-data; boundary=x"})
     assert answer.status_code == 413
     assert "larger than" in answer.json()["detail"]

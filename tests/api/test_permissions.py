@@ -65,6 +65,18 @@ WHO: dict[str, str] = {
     "GET /jobs": "annotator",
     "GET /jobs/{id}": "annotator",
     "GET /jobs/{id}/result": "annotator",
+    "GET /annotate/counts": "annotator",
+    # Jobs. Whose they are is asked as well.
+    "POST /export": "annotator",
+    "POST /import/annotations": "annotator",
+    "GET /jobs": "annotator",
+    "GET /jobs/{id}": "annotator",
+    "GET /jobs/{id}/result": "annotator",
+    # The index and the service
+    "GET /generations": "viewer",
+    "POST /rollback": "admin",
+    "GET /stats": "viewer",
+    "GET /metrics": "admin",
     # Search
     "POST /search": "viewer",
     "GET /duplicates": "viewer",
