@@ -18,7 +18,6 @@ from pipeline.stores.users import Users
 
 if TYPE_CHECKING:
     from pipeline.airflow_runs import AirflowRuns
-    from pipeline.overview import Overview
 
 Json = TypeVar("Json")
 # What hangs on the catalogue's state is right for as long as the epoch lasts; see pipeline.cache for why it expires.
@@ -46,12 +45,6 @@ class Context:
     @cached_property
     def annotations(self) -> Annotations:
         return Annotations(self.catalog.database)
-
-    @cached_property
-    def overview(self) -> "Overview":
-        from pipeline.overview import Overview
-
-        return Overview(self)
 
     @cached_property
     def airflow(self) -> "AirflowRuns":

@@ -1,7 +1,6 @@
 """How the collection and the pipeline are doing: figures for people, and for whoever watches."""
 
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,23 +56,13 @@ class Figures(BaseModel):
     """What each server that did not answer says."""
 
 
-class Overview:
-    """The figures of one installation, at most MAX_AGE old."""
+def figures(context: Context) -> Figures:
+    """As the servers told at most MAX_AGE ago, this replica or another.
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._lock = threading.Lock()
-        self._asked_at = -math.inf
-        self._figures = Figures()
-
-    def figures(self) -> Figures:
-        """As they are now, or were a moment ago. Takes at most about PATIENCE, and raises nothing for who is away."""
-        # One asks, the others wait for the same answer.
-        with self._lock:
-            if time.monotonic() - self._asked_at > MAX_AGE:
-                self._figures = ask(self._context)
-                self._asked_at = time.monotonic()
-            return self._figures
+    Takes about PATIENCE at most, and raises nothing for a server that is away.
+    """
+    kept = context.cache.remember("figures", lambda: ask(context).model_dump_json().encode(), MAX_AGE)
+    return Figures.model_validate_json(kept)
 
 
 def servers(context: Context) -> Mapping[str, Callable[[], dict[str, Any]]]:
@@ -186,16 +175,16 @@ class Stats(BaseModel):
 
 def stats(context: Context, served: Manifest | None) -> Stats:
     """All of it, as it was MAX_AGE ago at most; `served` is the generation that this process answers from."""
-    figures = context.overview.figures()
-    counts = figures.images
+    told = figures(context)
+    counts = told.images
     return Stats(
         images=counts,
-        backlog=Backlog(messages=figures.messages, images=counts and sum(counts[status] for status in WAITING)),
-        throughput=throughput(figures.by_minute, datetime.now(UTC)),
-        freshness=figures.freshness,
+        backlog=Backlog(messages=told.messages, images=counts and sum(counts[status] for status in WAITING)),
+        throughput=throughput(told.by_minute, datetime.now(UTC)),
+        freshness=told.freshness,
         generation=served and generation(served),
-        quarantine=[Reason(reason=reason, images=number) for reason, number in figures.reasons.items()],
-        away=figures.away,
+        quarantine=[Reason(reason=reason, images=number) for reason, number in told.reasons.items()],
+        away=told.away,
     )
 
 

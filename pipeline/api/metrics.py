@@ -10,6 +10,7 @@ from starlette.responses import Response
 from pipeline.api.access import Bearer, Cookie, require, signed_in
 from pipeline.api.problems import documented
 from pipeline.metrics import Metrics, Requests
+from pipeline.overview import figures
 
 router = APIRouter(tags=["service"])
 
@@ -17,7 +18,7 @@ router = APIRouter(tags=["service"])
 def install(app: FastAPI) -> None:
     """Measure all requests of `app`. To be called last: what is added later is not measured."""
     state = app.state
-    state.metrics = Metrics(lambda: state.context.overview.figures(), lambda: state.reader.manifest)
+    state.metrics = Metrics(lambda: figures(state.context), lambda: state.reader.manifest)
     app.add_middleware(Requests, metrics=state.metrics)
 
 
