@@ -113,6 +113,9 @@ def test_corrections_and_undone_labels(context: Context, images: Images) -> None
     assert said(context, image) == {"ann": ["soul"]}
     decisions.undo(context, ANN, image)
     assert said(context, image) == {"ann": ["jazz"]}
+    say(context, ANN, image, "funk")
+    assert said(context, image) == {"ann": ["funk"]}
+    decisions.undo(context, ANN, image)
     decisions.undo(context, ANN, image)
     assert said(context, image) == {}
     say(context, BOB, image, "folk")
