@@ -18,7 +18,7 @@ import httpx
 import pytest
 import tenacity
 from axe_core_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from devstack.stack import Stack
 from pipeline.accounts.passwords import hasher
@@ -40,6 +40,8 @@ COVERS = 24
 BROKEN = "<b>broken</b>.jpg"
 WIDTHS = {"wide": (1280, 800), "phone": (390, 844)}
 Width = Literal["wide", "phone"]
+# A search takes seconds on a machine that does other things as well.
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="session")

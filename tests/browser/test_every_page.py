@@ -7,6 +7,11 @@ from tests.browser.conftest import WIDTHS, Open, Site, keep_screenshot, serious_
 
 PAGES = {
     "home": "/",
+    "search": "/search?image={image}",
+    "browse": "/browse",
+    "groups": "/browse?duplicates=1",
+    "image": "/image/{image}",
+    "upload": "/upload",
     "annotate": "/annotate",
     "review": "/annotate?mode=review",
     "quarantine": "/quarantine",

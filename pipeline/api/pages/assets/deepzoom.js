@@ -33,9 +33,9 @@ export function viewer(source) {
     }
     Object.assign(world.style, { width: `${width}px`, height: `${height}px` });
     marks.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    fit();
     mark(boxes);
     new ResizeObserver(() => (fitted ? fit() : place())).observe(frame);
-    fit();
   })();
 
   const smallest = () => Math.min(frame.clientWidth / width, frame.clientHeight / height, CLOSEST);

@@ -1,7 +1,7 @@
 // The Image page: the picture from near, its labels, what is known of it, what is like it, and who decided what.
 "use strict";
 import { viewer } from "./deepzoom.js";
-import { address, button, chip, define, empty, field, h, icon, labelInput, nameOf, size, sure, tell, thumbnail, when } from "./dom.js";
+import { address, button, chip, define, empty, field, h, icon, labelInput, nameOf, plural, size, sure, tell, thumbnail, when } from "./dom.js";
 
 // The longer side of compressed renditions.
 const COMPRESSED = 2048;
@@ -32,7 +32,8 @@ define("sleeve-image", async (page, facts) => {
     h("div", { class: "image-side" }, labels, details, actions(image, changeable))), like, history);
   showDetails();
   showHistory(history, image.id);
-  await Promise.all([showGroup(like, image), image.status === "indexed" && showSimilar(like, image)]);
+  const group = await showGroup(like, image);
+  if (image.status === "indexed") await showSimilar(like, image, group);
 
   function showDetails() {
     const rows = {
@@ -136,17 +137,20 @@ function tile(image, note) {
     h("span", { class: "caption" }, nameOf(image)), h("span", { class: "caption is-labels" }, image.labels.join(", ") || "no label")), note && h("span", { class: "about" }, h("span", {}, note)));
 }
 
+// Shows the other near-duplicates, and returns their ids.
 async function showGroup(like, image) {
-  if (!image.group) return;
+  if (!image.group) return [];
   const { images } = await sleeve.call("GET", `/image/all?${new URLSearchParams({ group: image.group, limit: 24 })}`);
   const others = images.filter((one) => one.id !== image.id);
-  if (others.length) like.prepend(strip("Near-duplicates", others.map((one) => tile(one))));
+  if (others.length) like.append(strip("Near-duplicates", others.map((one) => tile(one))));
+  return others.map((one) => one.id);
 }
 
-async function showSimilar(like, image) {
-  const found = await sleeve.call("POST", `/search?${new URLSearchParams({ image_id: image.id, detail: "true", top_n: 12 })}`);
-  const tiles = Object.entries(found).map(([id, one]) => tile({ id, ...one }, `${one.mirrored ? "mirrored " : ""}${Math.floor(100 * one.score)} %`));
-  if (tiles.length) like.append(strip("Found by searching for it", tiles));
+async function showSimilar(like, image, group) {
+  const asked = new URLSearchParams({ image_id: image.id, detail: "true", top_n: 12 });
+  const found = Object.entries(await sleeve.call("POST", `/search?${asked}`)).filter(([id]) => !group.includes(id));
+  const tiles = found.map(([id, one]) => tile({ id, ...one }, `${one.mirrored ? "mirrored " : ""}${Math.floor(100 * one.score)} %`));
+  if (tiles.length) like.append(strip("Similar pictures", tiles));
 }
 
 async function showHistory(section, id) {
@@ -158,7 +162,7 @@ async function showHistory(section, id) {
 
 function deed(one) {
   const labels = one.labels.map((label) => `“${label}”`).join(", ") || "no label";
-  const boxes = one.boxes.length ? ` and ${one.boxes.length} boxes` : "";
+  const boxes = one.boxes.length ? ` and ${plural(one.boxes.length, "box", "boxes")}` : "";
   if (one.kind === "review") return one.stage === "accepted" ? "accepted the labels" : "rejected the labels";
   if (one.kind === "undo") return `took a decision back: ${labels}${boxes}`;
   if (one.kind === "opinion") return `gave a second opinion: ${labels}${boxes}`;
