@@ -34,6 +34,7 @@ TILE = 512
 LARGEST = 10_000_000
 TILE_CACHE_BYTES = 2 << 30
 FOLDER = "renditions/"
+CACHED_SECONDS = 3600
 # Of libvips' readers only those that are tested with hostile files; and no memory of what was read before.
 pyvips.block_untrusted_set(True)
 pyvips.cache_set_max(0)
@@ -62,12 +63,11 @@ def render(data: bytes, kind: Kind) -> bytes:
 
 def rendition(context: Context, document: Mapping[str, Any], kind: Kind) -> bytes:
     """A rendition of an image of the collection; made now if it is not there yet. Raises BadImage, Unknown."""
-    with suppress(ObjectMissing):
-        return context.objects.get(context.settings.sleeve_bucket, _key(kind, document["_id"]))
-    with _computing:
-        made = render(_original(context, document), kind)
-    keep(context, document["_id"], kind, made)
-    return made
+    if kind == "compressed":
+        return _kept(context, document, kind)
+    # A page shows fifty of them.
+    name = f"{kind}:{document['_id']}"
+    return context.cache.remember(name, lambda: _kept(context, document, kind), CACHED_SECONDS)
 
 
 def keep(context: Context, image: UUID, kind: Kind, made: bytes) -> None:
@@ -112,6 +112,15 @@ def prune(context: Context) -> dict[str, int]:
         removed += len(gone)
     _trim_tiles(context)
     return {"renditions": removed}
+
+
+def _kept(context: Context, document: Mapping[str, Any], kind: Kind) -> bytes:
+    with suppress(ObjectMissing):
+        return context.objects.get(context.settings.sleeve_bucket, _key(kind, document["_id"]))
+    with _computing:
+        made = render(_original(context, document), kind)
+    keep(context, document["_id"], kind, made)
+    return made
 
 
 def _key(kind: Kind, image: UUID) -> str:

@@ -29,7 +29,7 @@ from pipeline.stores.browse import note_facts
 
 MAX_NAME_LENGTH = 200
 # Pictures that are held in memory at the same time, for each request.
-THREADS = 4
+THREADS = 8
 # Of Unicode: control characters, invisible ones that turn the direction of writing, halves of surrogate pairs, and
 # line breaks.
 UNWANTED = {"Cc", "Cf", "Cs", "Zl", "Zp"}

@@ -75,10 +75,13 @@ def test_nothing_is_enlarged_and_every_kind_of_picture_has_renditions() -> None:
 def test_a_rendition_is_made_when_it_is_asked_for_and_kept(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     document = taken(context, picture(900, 600))
     renditions.forget(context, document["_id"])
-    first = renditions.rendition(context, document, "thumbnail")
-    assert seen(first).size == (320, 213)
+    first = {kind: renditions.rendition(context, document, kind) for kind in renditions.SIDES}
+    assert [seen(made).size for made in first.values()] == [(900, 600), (320, 213)]
     monkeypatch.setattr(renditions, "render", None)
-    assert renditions.rendition(context, document, "thumbnail") == first
+    assert {kind: renditions.rendition(context, document, kind) for kind in renditions.SIDES} == first
+    # Thumbnails are asked for often, so they are remembered as well.
+    monkeypatch.setattr(context, "objects", None)
+    assert renditions.rendition(context, document, "thumbnail") == first["thumbnail"]
 
 
 def test_what_is_not_to_be_decoded_is_not_rendered(context: Context) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import OAuth2PasswordBearer
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +11,6 @@ from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from pipeline.api.access import COOKIE, require, signed_in
-from pipeline.errors import BadQuery
 
 MAX_FILES = 200
 MULTIPART = "multipart/form-data"
@@ -39,7 +38,9 @@ class _OnDisk(Request):
             try:
                 self._form = await _Parser(self.headers, self.stream(), max_files=MAX_FILES).parse()
             except MultiPartException as error:
-                raise BadQuery(f"{error.message} Put more than {MAX_FILES} files into a zip or tar archive.") from None
+                # Of FastAPI's own kind: any other it would replace.
+                said = f"{error.message} Put more than {MAX_FILES} files into a zip or tar archive."
+                raise HTTPException(422, said) from None
         return await super()._get_form()
 
 

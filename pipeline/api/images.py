@@ -238,7 +238,7 @@ def list_images(
     """A page of the images that one may see."""
     when = parse_filter(label, owner, since, until, visible_to(user))
     wanted = browse.Wanted(**vars(when), status=status, group=group, name=name, source=source)
-    found, end = browse.page(request.app.state.context.catalog, wanted, limit, after, order)
+    found, end = browse.page(request.app.state.context.catalog, wanted, limit, after or None, order)
     return Page(images=[info(document) for document in found], next=end)
 
 

@@ -25,7 +25,7 @@ def list_quarantine(
     """One's own images that could not be used, newest first, each with its `reason`; admins see everybody's."""
     # To whom everybody's private images are shown, everybody's quarantine is.
     wanted = browse.Wanted(status="quarantined", owner=visible_to(user))
-    found, end = browse.page(request.app.state.context.catalog, wanted, limit, after)
+    found, end = browse.page(request.app.state.context.catalog, wanted, limit, after or None)
     return Page(images=[info(document) for document in found], next=end)
 
 
