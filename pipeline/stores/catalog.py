@@ -323,13 +323,14 @@ class Catalog:
     def answering(self, ids: Set[UUID], wanted: Filter, but: UUID | None = None) -> dict[UUID, UUID]:
         """What `matching` says of these images alone, for a filter that asks at most for what a user may see."""
         passing = self.alive(list(ids), wanted)
-        answers = {one: one for one in passing}
+        answers = {one: one for one in passing if one != but}
         hidden = self.alive(list(ids - passing)) if wanted.visible_to is not None else set()
         for chunk in _chunks(list(hidden)):
             query = {"duplicate_of": {"$in": list(chunk)}, **wanted.query()}
             for copy in self.images.find(query, {"duplicate_of": 1}).sort("_id", DESCENDING):
-                answers[copy["duplicate_of"]] = copy["_id"]
-        return {one: answer for one, answer in answers.items() if but not in (one, answer)}
+                if copy["_id"] != but:
+                    answers[copy["duplicate_of"]] = copy["_id"]
+        return answers
 
     def counts(self) -> dict[str, int]:
         """Number of images by status."""
