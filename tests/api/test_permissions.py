@@ -66,12 +66,6 @@ WHO: dict[str, str] = {
     "GET /jobs/{id}": "annotator",
     "GET /jobs/{id}/result": "annotator",
     "GET /annotate/counts": "annotator",
-    # Jobs. Whose they are is asked as well.
-    "POST /export": "annotator",
-    "POST /import/annotations": "annotator",
-    "GET /jobs": "annotator",
-    "GET /jobs/{id}": "annotator",
-    "GET /jobs/{id}/result": "annotator",
     # The index and the service
     "GET /generations": "viewer",
     "POST /rollback": "admin",
