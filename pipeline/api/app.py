@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 
 from pipeline import indexing
@@ -74,7 +75,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def create_app(settings: Settings, reader: Reader | None = None) -> FastAPI:
     """The application for these settings; without a `reader`, searches are answered from the current generation."""
-    app = FastAPI(title="Sleeve", summary="Find the picture that a snapshot shows.", lifespan=_lifespan)
+    app = FastAPIOffline(title="Sleeve", summary="Find the picture that a snapshot shows.", lifespan=_lifespan)
     app.state.settings = settings
     app.state.reader = reader
     app.state.tries = Tries(settings.redis_url)

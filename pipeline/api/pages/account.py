@@ -3,7 +3,7 @@
 from nicegui import ui
 
 from pipeline.accounts.users import MIN_PASSWORD
-from pipeline.api.pages.shell import Visit, page, rest, tell
+from pipeline.api.pages.shell import Visit, page, primary, rest, tell
 
 
 @page("/account", "Account")
@@ -25,4 +25,4 @@ async def account(visit: Visit) -> None:
                 old.value = new.value = ""
                 tell("Changed. Everywhere else you are signed out.", "positive")
 
-        ui.button("Change", on_click=change).props("no-caps unelevated")
+        primary("Change", change)

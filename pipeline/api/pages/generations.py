@@ -6,7 +6,7 @@ from typing import Any
 from nicegui import ui
 
 from pipeline.api.pages.home import INK, LINE
-from pipeline.api.pages.shell import Visit, empty, page, rest, tell
+from pipeline.api.pages.shell import Visit, empty, page, primary, rest, tell
 from pipeline.api.pages.words import ago, number
 from pipeline.index.history import Entry, entries
 from pipeline.indexing import generations as stored
@@ -83,7 +83,7 @@ async def _go_back(generation: str, refresh: Any) -> None:
         ui.label("Searches use it at once. Newer ones are never published again; images it lacks are added to it.")
         with ui.row().classes("justify-end w-full"):
             ui.button("Stay", on_click=lambda: dialog.submit(False)).props("flat no-caps")
-            ui.button("Go back", on_click=lambda: dialog.submit(True)).props("no-caps unelevated")
+            primary("Go back", lambda: dialog.submit(True))
     done = await rest("POST", "/rollback", {"to": generation}) if await dialog else None
     if done is not None:
         tell(f"Searches use {done['generation']} now; {number(done['waiting'])} images wait to be added.", "positive")

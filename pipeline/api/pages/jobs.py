@@ -7,7 +7,7 @@ from nicegui import ui
 
 from pipeline.annotation.formats import FORMATS
 from pipeline.api.access import visible_to
-from pipeline.api.pages.shell import Visit, page, rest, tell
+from pipeline.api.pages.shell import Visit, page, primary, rest, tell
 from pipeline.api.pages.words import ago, number
 from pipeline.stores.catalog import Document
 
@@ -64,7 +64,7 @@ def _export(refresh: Any) -> None:
             if await rest("POST", "/export", wanted) is not None:
                 refresh()
 
-        ui.button("Export", on_click=start).props("no-caps unelevated")
+        primary("Export", start)
 
 
 def _import(refresh: Any) -> None:

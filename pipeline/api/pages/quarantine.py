@@ -5,7 +5,7 @@ from functools import partial
 from nicegui import ui
 
 from pipeline.api.access import visible_to
-from pipeline.api.pages.shell import Visit, empty, page, rest, tell
+from pipeline.api.pages.shell import Visit, empty, page, primary, rest, tell
 from pipeline.api.pages.words import ago, number
 from pipeline.stores import browse
 from pipeline.stores.catalog import Document
@@ -60,7 +60,7 @@ async def _drop(document: Document, card: ui.card) -> None:
         ui.label("Its file is removed from the bucket. This cannot be undone.")
         with ui.row().classes("justify-end w-full"):
             ui.button("Keep it", on_click=lambda: dialog.submit(False)).props("flat no-caps")
-            ui.button("Drop", color="negative", on_click=lambda: dialog.submit(True)).props("no-caps unelevated")
+            primary("Drop", lambda: dialog.submit(True))
     if await dialog and await rest("DELETE", f"/image/{document['_id']}") is not None:
         card.delete()
         tell("Dropped.", "positive")

@@ -220,6 +220,11 @@ def _theme(name: str) -> None:
     ui.run_javascript(f"sleeve.theme({name.split()[0].lower()!r})")
 
 
+def primary(text: str, on_click: Callable[[], Any]) -> ui.button:
+    """The button that does what a page or a dialog is for."""
+    return ui.button(text, color=None, on_click=on_click).props("no-caps unelevated").classes("sleeve-primary")
+
+
 def empty(icon: str, title: str, hint: str) -> None:
     """What a page says where there is nothing to show: what that means and what to do."""
     with ui.column().classes("sleeve-empty"):

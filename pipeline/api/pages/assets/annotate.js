@@ -116,8 +116,12 @@ define("sleeve-annotate", async (page) => {
   }
 
   function showSide() {
-    const title = h("div", { class: "annotate-title" }, h("a", { href: `/ui/image/${task.id}`, target: "_blank" }, nameOf(task)), task.mode === "second" && chip("second opinion"), notes());
-    side.replaceChildren(title, ...(task.mode === "review" ? reviewing() : labelling()));
+    side.replaceChildren(title(), ...(task.mode === "review" ? reviewing() : labelling()).filter(Boolean));
+  }
+
+  function title() {
+    const link = h("a", { href: `/ui/image/${task.id}`, target: "_blank" }, nameOf(task));
+    return h("div", { class: "annotate-title" }, link, task.mode === "second" && chip("second opinion"), notes());
   }
 
   function notes() {
@@ -200,8 +204,13 @@ define("sleeve-annotate", async (page) => {
 
   // Deciding
 
-  const isChosen = (label) => (boxes.chosen() ? boxes.chosen().label === label : said.labels.includes(label));
-  const willAccept = () => !said.labels.length && !boxes.get().length && said.suggestion !== null;
+  function isChosen(label) {
+    return boxes.chosen() ? boxes.chosen().label === label : said.labels.includes(label);
+  }
+
+  function willAccept() {
+    return !said.labels.length && !boxes.get().length && said.suggestion !== null;
+  }
 
   function choose(label) {
     if (!known.includes(label)) known.push(label);
@@ -260,13 +269,15 @@ define("sleeve-annotate", async (page) => {
       decide("PUT", "labels", { ...body, labels, boxes: kept });
     };
     const both = [...new Set([...theirs, ...mine])], boxesOfBoth = [...current.boxes, ...(body.boxes ?? []).filter((box) => !current.boxes.some((other) => other.id === box.id))];
-    side.replaceChildren(h("div", { class: "annotate-conflict", role: "alert" },
+    side.replaceChildren(title(), h("div", { class: "annotate-conflict", role: "alert" },
       h("h2", {}, `${who} decided on this picture meanwhile`),
       h("p", {}, "Nothing was saved. Before: ", list(current.before.labels), " Theirs: ", list(theirs), " Yours: ", list(mine)),
       h("div", { class: "choices" }, button("Keep theirs", "person", again(theirs)), button("Keep both", "merge", again(both, boxesOfBoth)), button("Save mine", "save", again(mine, body.boxes)))));
   }
 
-  const list = (labels) => h("span", { class: "chips" }, ...(labels.length ? labels.map(chip) : [h("span", { class: "sleeve-dim" }, "none")]));
+  function list(labels) {
+    return h("span", { class: "chips" }, ...(labels.length ? labels.map(chip) : [h("span", { class: "sleeve-dim" }, "none")]));
+  }
 
   async function skip() {
     try {
