@@ -1,11 +1,11 @@
 """Background jobs on real servers: one worker for each, another after a kill, and an end that says how it was."""
 
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -237,9 +237,15 @@ export.labelled = some
 """
 
 
-def process(before: str = "") -> subprocess.Popen[str]:
+@contextmanager
+def process(before: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A replica that runs one job; it is killed at the end, however the test goes."""
     command = [sys.executable, "-c", RUN_ONE.format(before=before)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def labelled(context: Context, count: int, label: str | None = None) -> list[UUID]:
@@ -264,7 +270,7 @@ def test_an_export_survives_the_kill_of_its_worker(environment: Context, worker:
         while time.monotonic() < began + 1.5:
             assert environment.jobs.take() is None
             time.sleep(0.1)
-        first.send_signal(signal.SIGKILL)
+        first.kill()
     bucket = environment.settings.sleeve_bucket
     assert not environment.objects.exists(bucket, result_key(job))
     worker.start()
@@ -284,7 +290,7 @@ def test_an_import_survives_the_kill_of_its_worker(environment: Context, worker:
     decided = context.catalog.database["decisions"]
     with process() as first:
         until(lambda: decided.count_documents({}) >= 20)
-        first.send_signal(signal.SIGKILL)
+        first.kill()
     assert 20 <= decided.count_documents({}) < 150
     worker.start()
     done = ended(context, added)
