@@ -304,3 +304,11 @@ def test_what_is_none_of_the_formats_is_said(content: bytes, said: str, tmp_path
         detect(path)
     with pytest.raises(BadSource, match="no annotations in it"):
         detect(packed(tmp_path / "p.zip", {"a.jpg": b""}))
+
+
+def test_only_a_name_written_as_we_write_ids_is_an_id(tmp_path: Path) -> None:
+    names = ["d41d8cd98f00b204e9800998ecf8427e.jpg", "x/00000000-0000-4000-8000-00000000000A.jpg", "{0}.jpg"]
+    path = tmp_path / "t.csv"
+    path.write_text("file_name,label\n" + "".join(f"{name},x\n" for name in names))
+    found = [item.image_id for item in read("csv", path) if isinstance(item, Labelled)]
+    assert found == [None, "00000000-0000-4000-8000-00000000000a", None]
