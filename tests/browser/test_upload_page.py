@@ -75,15 +75,15 @@ def test_what_does_not_get_through_is_sent_again_and_what_hangs_is_cancelled(sit
     page.route("**/image/upload", lambda route: held.append(route))
     choose(page, *(file(f"{number}.jpg", cover_jpeg(FIRST + 10 + number)) for number in range(4)))
     # Three at a time.
-    expect(page.get_by_text("Being looked at")).to_have_count(3)
+    expect(page.get_by_text("Sending, 0 %")).to_have_count(3)
     expect(row(page, "3.jpg")).to_contain_text("Waiting to be sent")
     row(page, "0.jpg").get_by_role("button", name="Cancel").click()
     expect(row(page, "0.jpg")).to_have_count(0)
-    expect(row(page, "3.jpg")).to_contain_text("Being looked at")
+    expect(row(page, "3.jpg")).to_contain_text("Sending")
 
-    page.unroute("**/image/upload")
     for route in held[1:]:
         route.abort()
+    page.unroute("**/image/upload")
     expect(page.get_by_text("The connection broke")).to_have_count(3)
     row(page, "1.jpg").get_by_role("button", name="again").click()
     expect(row(page, "1.jpg")).to_contain_text("Received")

@@ -94,6 +94,7 @@ define("sleeve-search", (page, facts) => {
     if (query === null) return;
     const mine = ++latest, started = performance.now();
     results.setAttribute("aria-busy", "true");
+    status.classList.remove("visually-hidden");
     status.textContent = "Searching …";
     try {
       const found = await ask(query, crop, filters.values());
@@ -118,6 +119,8 @@ define("sleeve-search", (page, facts) => {
   function showAnswers(found, took) {
     const all = Object.entries(found).map(([id, answer], index) => ({ id, index, ...answer }));
     marks.replaceChildren(...drawn(all, picture, crop));
+    // The page says it larger; screen readers hear it from here.
+    status.classList.toggle("visually-hidden", !all.length);
     if (!all.length) {
       say("Not in the collection");
       return answers.replaceChildren(nothing(filters.any(), crop !== null, facts.uploads));
