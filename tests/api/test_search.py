@@ -254,3 +254,23 @@ def test_openapi_describes_every_option(client: TestClient) -> None:
         *("score", "inliers", "votes", "labels", "original_filename"),
         *("polygon", "transform", "mirrored", "stage"),
     }
+
+
+def test_what_is_private_is_found_by_its_owner_and_a_copy_by_whoever_has_it(
+    client: TestClient, as_annotator: TestClient, as_viewer: TestClient, context: Context, covers: list[UUID]
+) -> None:
+    bucket, picture = context.settings.require("s3_bucket"), cover_jpeg(20)
+    for key in ("hidden.jpg", "copy.jpg"):
+        context.objects.put(bucket, key, picture, "image/jpeg")
+    hidden = take_in(client, context, "hidden.jpg", owner="ann")
+    context.catalog.images.update_one({"_id": hidden}, {"$set": {"private": True}})
+    photo = snapshot_jpeg(cover(20), seed=3)
+    for who, seen in ((client, [str(hidden)]), (as_annotator, [str(hidden)]), (as_viewer, [])):
+        assert list(ask(who, photo)) == seen
+        assert list(ask(who, photo, owner="ann")) == seen
+    copy = take_in(client, context, "copy.jpg", owner="vera")
+    assert context.catalog.find([copy])[copy]["duplicate_of"] == hidden
+    assert list(ask(as_viewer, photo)) == [str(copy)]
+    assert list(ask(as_annotator, photo)) == [str(hidden)]
+    # What is not private is there for all of them.
+    assert all(str(covers[3]) in ask(who, snapshot_jpeg(cover(3), seed=3)) for who in (client, as_annotator, as_viewer))
