@@ -24,7 +24,9 @@ from pipeline.settings import Settings
 # Renewed a little early: a request takes some time as well.
 EARLY = 60.0
 UNSIGNED = httpx.Auth()
+POLL = 0.5
 Picture = bytes | Path
+Format = Literal["coco", "voc", "yolo", "csv"]
 
 
 class Refused(SleeveError):
@@ -90,6 +92,22 @@ class Bulk(TypedDict):
 
     accepted: list[dict[str, str]]
     refused: list[dict[str, str]]
+
+
+class Job(TypedDict):
+    """An export or import. `result` has counts, once `state` is done; `error` says why, once it is failed."""
+
+    id: str
+    kind: Literal["export", "import"]
+    by: str
+    state: Literal["queued", "running", "done", "failed"]
+    arguments: dict[str, Any]
+    done: int
+    total: int | None
+    result: dict[str, int] | None
+    error: str | None
+    created_at: str
+    finished_at: str | None
 
 
 class Client:
@@ -220,6 +238,38 @@ class Client:
     def add_label(self, image_id: UUID | str, label: str) -> None:
         """Add a label to those that an image has."""
         self._ask("POST", "/add_label", json={"image_id": str(image_id), "label": label})
+
+    def export(self, format: Format, into: Path, **filters: Any) -> Job:
+        """Write labels and boxes, in a format, as a zip to the file `into`, which is there when this returns.
+
+        Filters are those of `POST /export`: label, owner, since, until, accepted.
+        """
+        job: Job = self._ask("POST", "/export", json={"format": format, **filters}).json()
+        job = self.wait_for(job)
+        part = into.with_name(f"{into.name}.part")
+        with self._http.stream("GET", f"/jobs/{job['id']}/result") as answer, part.open("wb") as file:
+            if not answer.is_success:
+                answer.read()
+                raise Refused(answer)
+            for chunk in answer.iter_bytes():
+                file.write(chunk)
+        part.replace(into)
+        return job
+
+    def import_annotations(self, file: Path, format: Format | None = None, replace: bool = False) -> Job:
+        """Take labels and boxes out of a file; returns when that is done, or has failed."""
+        form = _given({"format": format, "replace": replace})
+        with ExitStack() as opened:
+            files = {"file": _file(file, opened)}
+            job: Job = self._ask("POST", "/import/annotations", data=form, files=files).json()
+        return self.wait_for(job)
+
+    def wait_for(self, job: Job) -> Job:
+        """The job, once it is done or has failed."""
+        while job["state"] not in ("done", "failed"):
+            time.sleep(POLL)
+            job = self._ask("GET", f"/jobs/{job['id']}").json()
+        return job
 
     def _ask(self, method: str, path: str, params: Mapping[str, Any] | None = None, **body: Any) -> httpx.Response:
         answer = self._http.request(method, path, params=_given(params or {}), **body)

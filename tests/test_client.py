@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_type_hints
 from uuid import UUID
+from zipfile import ZipFile
 
 import pytest
 import uvicorn
@@ -14,7 +15,7 @@ from fastapi import FastAPI
 from pipeline import client as client_module
 from pipeline.accounts.passwords import change_password
 from pipeline.api.app import create_app
-from pipeline.client import Account, Bulk, Client, Image, Match, Refused
+from pipeline.client import Account, Bulk, Client, Image, Job, Match, Refused
 from pipeline.context import Context
 from pipeline.errors import MissingSetting
 from pipeline.samples import cover, cover_jpeg, snapshot_jpeg
@@ -68,6 +69,15 @@ def test_the_way_of_an_image(sleeve: Client, app: FastAPI, context: Context, tmp
         one["id"],
         *(taken["id"] for taken in bulk["accepted"]),
     }
+
+    export = tmp_path / "labels.zip"
+    assert sleeve.export("csv", export, label="soul")["result"] == {"images": 1}
+    with ZipFile(export) as archive:
+        [table] = archive.namelist()
+        assert bulk["accepted"][0]["id"] in archive.read(table).decode()
+    imported = sleeve.import_annotations(export)
+    assert (imported["kind"], imported["state"], imported["error"]) == ("import", "done", None)
+
     assert sleeve.change_image(one["id"], original_filename="first.jpg")["original_filename"] == "first.jpg"
     assert sleeve.download(one["id"]) == files[0].read_bytes()
     assert sleeve.download(one["id"], "thumbnail")[8:12] == b"WEBP"
@@ -119,7 +129,7 @@ def test_threads_share_a_session(sleeve: Client, context: Context) -> None:
 
 def test_its_types_are_those_of_the_api(app: FastAPI) -> None:
     schemas = app.openapi()["components"]["schemas"]
-    same = {"Account": Account, "ImageInfo": Image, "Found": Match, "Bulk": Bulk}
+    same = {"Account": Account, "ImageInfo": Image, "Found": Match, "Bulk": Bulk, "Job": Job}
     for name, typed in same.items():
         assert schemas[name]["properties"].keys() == get_type_hints(typed).keys(), name
 
