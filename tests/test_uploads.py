@@ -151,13 +151,15 @@ def test_of_many_the_good_come_in_and_each_of_the_others_says_why(context: Conte
     assert document(context, one)["labels"] == ["blues"]
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_what_is_removed_does_not_come_back(context: Context, killed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("killed_at", [None, "objects", "catalog"])
+def test_what_is_removed_does_not_come_back(
+    context: Context, killed_at: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, stays = (take_in(context, cover_jpeg(number), "a.jpg", ANN) for number in (1, 2))
-    if killed:
-        # The process dies after its first write; whoever asked asks again.
+    if killed_at:
+        # The process dies before one of its writes; whoever asked still sees the image, and asks again.
         with monkeypatch.context() as patch:
-            patch.setattr(context.catalog, "delete", lambda *_: 1 / 0)
+            patch.setattr(getattr(context, killed_at), "delete", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 uploads.remove(context, document(context, one), "ann")
         assert document(context, one)["status"] != "deleted"
