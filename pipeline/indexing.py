@@ -92,9 +92,7 @@ def evaluate(context: Context, uri: str) -> Recall:
     own = generations(context)
     manifest = own.load(uri)
     queries = APPEND_QUERIES if manifest.kind == "append" else REBUILD_QUERIES
-    recall = evaluation.evaluate(
-        manifest, own.files, lambda one: _original(context, one), lambda a, b: _same(context, a, b), queries, seed=1
-    )
+    recall = evaluation.evaluate(manifest, own.files, lambda one: _original(context, one), queries, seed=1)
     own.save(manifest.model_copy(update={"recall": recall}))
     return recall
 
@@ -163,8 +161,3 @@ def _original(context: Context, image: UUID) -> bytes | None:
     except (ObjectMissing, BadImage):
         return None
     return data if etag == document["version"] else None
-
-
-def _same(context: Context, one: UUID, other: UUID) -> bool:
-    hashes = {document["sha256"] for document in context.catalog.find([one, other], ["sha256"]).values()}
-    return len(hashes) == 1
