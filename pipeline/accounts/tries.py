@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.errors import StorageError
@@ -19,6 +19,7 @@ from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
 from pipeline.errors import NotAllowed, NotSignedIn, TooManyTries
+from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +39,17 @@ KNOWN = RateLimitItemPerDay(1, 30, "known")
 
 
 class Tries:
-    """Counts tries; in Redis, where all replicas see them, or in this process."""
+    """Counts tries; in Redis, where all replicas of one installation see them, or in this process."""
 
-    def __init__(self, redis_url: str | None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._alone = MovingWindowRateLimiter(storage_from_string("memory://"))
         self._shared = self._alone
-        if redis_url:
-            options = {"wrap_exceptions": True, "socket_timeout": 1, "socket_connect_timeout": 1}
-            self._shared = MovingWindowRateLimiter(storage_from_string(redis_url, **options))
+        if settings.redis_url:
+            # Somebody waits for the answer, so a Redis that gives none is not asked again.
+            patience: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "retry": None}
+            prefix = f"sleeve:{settings.database_name}:tries"
+            shared = storage_from_string(settings.redis_url, wrap_exceptions=True, key_prefix=prefix, **patience)
+            self._shared = MovingWindowRateLimiter(shared)
 
     @contextmanager
     def password(self, name: str, address: str) -> Iterator[None]:

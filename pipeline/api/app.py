@@ -78,7 +78,7 @@ def create_app(settings: Settings, reader: Reader | None = None) -> FastAPI:
     app = FastAPIOffline(title="Sleeve", summary="Find the picture that a snapshot shows.", lifespan=_lifespan)
     app.state.settings = settings
     app.state.reader = reader
-    app.state.tries = Tries(settings.redis_url)
+    app.state.tries = Tries(settings)
     own = {"/bulk_upload": settings.max_bulk_bytes, "/import/annotations": settings.max_bulk_bytes}
     app.add_middleware(BodyLimit, max_bytes=settings.max_image_bytes + FORM, own=own, anonymous=FORM)
     problems.install(app)

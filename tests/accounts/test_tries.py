@@ -11,6 +11,11 @@ import redis
 
 from pipeline.accounts.tries import ONE_ADDRESS, ONE_NAME, ONE_NAME_FROM_ONE_ADDRESS, SIGN_UPS, Tries, address_of
 from pipeline.errors import NotSignedIn, TooManyTries
+from pipeline.settings import Settings
+
+
+def tries_of(redis_url: str | None, database: str = "sleeve") -> Tries:
+    return Tries(Settings(redis_url=redis_url, database_name=database))
 
 
 def fail(tries: Tries, name: str, address: str, times: int = 1) -> None:
@@ -56,7 +61,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(params=["memory", "redis"])
 def tries(request: pytest.FixtureRequest) -> Tries:
-    return Tries(request.getfixturevalue("redis_url") if request.param == "redis" else None)
+    return tries_of(request.getfixturevalue("redis_url") if request.param == "redis" else None)
 
 
 def test_one_guesser_stops_only_himself(tries: Tries) -> None:
@@ -107,9 +112,10 @@ def test_every_sign_up_counts(tries: Tries) -> None:
 
 
 def test_replicas_count_together_and_alone_while_redis_is_away(redis_url: str) -> None:
-    one, other = Tries(redis_url), Tries(redis_url)
+    one, other, elsewhere = tries_of(redis_url), tries_of(redis_url), tries_of(redis_url, "another")
     fail(one, "eve", "10.0.0.1", ONE_NAME_FROM_ONE_ADDRESS.amount)
     assert is_stopped(other, "eve", "10.0.0.1")
+    assert not is_stopped(elsewhere, "eve", "10.0.0.1")
     with redis.Redis.from_url(redis_url) as client:
         client.shutdown(nosave=True)
     fail(other, "eve", "10.0.0.1", ONE_NAME_FROM_ONE_ADDRESS.amount)
