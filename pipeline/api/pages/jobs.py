@@ -35,9 +35,13 @@ document.getElementById("import").addEventListener("submit", async (event) => {
 
 @page("/jobs", "Export and import", "annotator")
 async def jobs(visit: Visit) -> None:
+    going_on = False
+
     @ui.refreshable
     async def listed() -> None:
+        nonlocal going_on
         found = await visit.work(visit.context.jobs.page, visible_to(visit.user), SHOWN, None)
+        going_on = any(job["state"] in ("queued", "running") for job in found)
         if not found:
             ui.label("No exports or imports in the last days.").classes("sleeve-dim")
         for job in found:
@@ -48,7 +52,7 @@ async def jobs(visit: Visit) -> None:
         _import(listed.refresh)
     ui.element("h2").classes("sleeve-heading").add_slot("default", "Lately")
     await listed()
-    ui.timer(AGAIN_SECONDS, listed.refresh, immediate=False)
+    ui.timer(AGAIN_SECONDS, lambda: listed.refresh() if going_on else None, immediate=False)
 
 
 def _export(refresh: Any) -> None:
@@ -93,7 +97,9 @@ def _row(job: Document) -> None:
                 ui.linear_progress(job["done"] / job["total"], show_value=False).props('aria-label="Progress"')
         if job["state"] == "done":
             name = "Download" if job["kind"] == "export" else "Problems"
-            ui.link(name, f"/jobs/{job['_id']}/result").props("download")
+            # A plain link: those of NiceGUI lead to pages.
+            with ui.element("a").props(f"href=/jobs/{job['_id']}/result download"):
+                ui.label(name)
 
 
 def _said(job: Document) -> str:

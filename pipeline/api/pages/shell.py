@@ -186,7 +186,7 @@ class _frame:
                     if visit.user.may(role):
                         _navigation_item(path, name, icon, current=visit.path.split("?")[0] == path)
         menu.on_click(drawer.toggle)
-        self._main = ui.element("main").classes("sleeve-main")
+        self._main = ui.element("div").classes("sleeve-main")
         self._main.__enter__()
         ui.element("h1").classes("sleeve-title").add_slot("default", self._title)
 

@@ -59,7 +59,7 @@ def sign_up(request: Request) -> Response | None:
 
 def _form(title: str, hint: str, autocomplete: str, minimum: int, other: str) -> None:
     dress()
-    with ui.element("main").classes("sleeve-sign"):
+    with ui.element("div").classes("sleeve-sign"):
         texts = {"title": title, "hint": hint, "autocomplete": autocomplete, "minimum": minimum, "other": other}
         ui.html(FORM.format(**texts), sanitize=False)
     ui.add_body_html(f"<script>addEventListener('load', () => setTimeout(() => {{{SEND}}}, 0))</script>")

@@ -67,7 +67,11 @@ define("sleeve-annotate", async (page) => {
     task = one;
     work.hidden = keys.hidden = !one;
     page.querySelector(".empty")?.remove();
-    if (!one) return void page.append(nothing());
+    if (!one) {
+      side.replaceChildren();
+      page.append(nothing());
+      return;
+    }
     const state = one.state ?? { labels: [], boxes: [] };
     said = { labels: [...state.labels], suggestion: null, suggested: false, unsure: false, group: false };
     picture.src = address(one.id, "compressed");
