@@ -184,6 +184,8 @@ def close_browser_session(request: Request, response: Response, cookie: Cookie) 
     """Sign a browser out, whether or not its session is still good. From our own pages only."""
     if cookie is not None:
         sessions.close(request.app.state.context.users, cookie)
+    # Pictures that may be shown to this person only are in the browser's cache as well.
+    response.headers["Clear-Site-Data"] = '"cache"'
     response.delete_cookie(COOKIE)
 
 
