@@ -20,8 +20,10 @@ INK, LINE, BAR = "#868e96", "rgba(134, 142, 150, .25)", "#4c6ef5"
 async def home(visit: Visit) -> None:
     @ui.refreshable
     async def body() -> None:
-        seen = await visit.work(stats, visit.context, visit.reader.manifest)
-        runs = await visit.work(visit.context.airflow.latest, RUNS)
+        seen = await visit.attempt(stats, visit.context, visit.reader.manifest)
+        runs = await visit.attempt(visit.context.airflow.latest, RUNS)
+        if seen is None or runs is None:
+            return
         _numbers(seen)
         if seen.images and not any(seen.images.values()):
             empty("cloud_upload", "Nothing here yet", "Upload the first pictures; they are searchable seconds later.")

@@ -40,7 +40,7 @@ async def jobs(visit: Visit) -> None:
     @ui.refreshable
     async def listed() -> None:
         nonlocal going_on
-        found = await visit.work(visit.context.jobs.page, visible_to(visit.user), SHOWN, None)
+        found = await visit.attempt(visit.context.jobs.page, visible_to(visit.user), SHOWN, None) or []
         going_on = any(job["state"] in ("queued", "running") for job in found)
         if not found:
             ui.label("No exports or imports in the last days.").classes("sleeve-dim")
