@@ -82,7 +82,7 @@ class Tokens(BaseModel):
 class Renewal(BaseModel):
     """A refresh token, to be exchanged."""
 
-    refresh_token: str = Field(max_length=200)
+    refresh_token: str = Field(max_length=200, examples=["5b0c8f6d1f0e4c5e9a7d2b3c4d5e6f70.what-POST-login-gave"])
 
 
 class PasswordChange(BaseModel):
@@ -149,7 +149,7 @@ _EITHER: dict[str, Any] = {
 }
 
 
-@router.post("/login", responses=documented(400, 401, 422, 429, 503), openapi_extra=_EITHER)
+@router.post("/login", responses=documented(401, 422, 429, 503), openapi_extra=_EITHER)
 def log_in(request: Request, response: Response, given: Annotated[Credentials, Depends(_credentials)]) -> Tokens:
     """Sign in as a program: `name` and `password` as JSON, or as OAuth 2's password form. Open to everybody."""
     context: Context = request.app.state.context

@@ -188,7 +188,7 @@ class Review(BaseModel):
 class OneLabel(BaseModel):
     """A label to add to those that an image has."""
 
-    image_id: UUID
+    image_id: UUID = Field(examples=["9f2c6b54-8f0e-5d57-9d5c-3f6f1c0f7f11"])
     label: LabelText
 
 

@@ -1,9 +1,8 @@
 """GET /metrics: for Prometheus."""
 
 import secrets
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
 
@@ -36,8 +35,8 @@ def may_scrape(request: Request, bearer: Bearer, cookie: Cookie) -> None:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **documented(401, 403)},
 )
-def read_metrics(request: Request, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+def read_metrics(request: Request) -> Response:
     """Measurements, as Prometheus reads them. For admins, and for who has the token of METRICS_TOKEN as bearer."""
     metrics: Metrics = request.app.state.metrics
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(metrics.registry), headers={"Content-Type": content_type})

@@ -98,6 +98,9 @@ def _sleeve_error(request: Request, error: Exception) -> JSONResponse:
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        # Of FastAPI, for what cannot be decoded. To who sent it, that is as any other thing that cannot be used.
+        return problem(request.scope, 422, f"The body cannot be read ({error.detail}); send JSON in UTF-8, or a form.")
     headers = dict(error.headers or {})
     return problem(request.scope, error.status_code, str(error.detail), headers)
 

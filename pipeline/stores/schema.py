@@ -36,7 +36,6 @@ INDEXES: Mapping[str, list[IndexModel]] = {
     "images": [
         _index("bucket_key_version", "bucket", "key", "version", unique=True),  # one image per object; under_keys
         _index("status_id", "status", "_id"),  # waiting images; quarantine and pages by status; counts
-        _index("sha256", "sha256"),  # images with the same bytes
         _index("duplicate_of", "duplicate_of"),  # duplicates that wait for their original; copies of private images
         _index("created_at_id", "created_at", "_id"),  # searches by time; pages, newest first
         _index("owner_created_at_id", "owner", "created_at", "_id"),  # the same of one owner
@@ -66,8 +65,6 @@ INDEXES: Mapping[str, list[IndexModel]] = {
     ],
     "decisions": [
         _index("image_revision", "image", "revision", unique=True),  # one decision per revision; history of an image
-        _index("by_at", "by", "at"),  # what somebody decided, latest first
-        _index("at", "at"),  # what was decided lately
         _index("kind_image", "kind", "image"),  # images with second opinions
     ],
     "jobs": [
@@ -185,8 +182,8 @@ def _drop_index(database: Database[Document], collection: str, name: str) -> Non
 
 
 def _to_version_2(database: Database[Document], tell: Callable[[int, int], None]) -> None:
-    # Pages go by the id too; the same indexes without it would only slow down what is written.
-    for name in ("created_at", "owner_created_at", "labels_created_at"):
+    # Pages go by the id too, and same bytes are found in `contents`; these would only slow down what is written.
+    for name in ("created_at", "owner_created_at", "labels_created_at", "sha256"):
         _drop_index(database, "images", name)
     _add_labelling(database, tell)
 
