@@ -343,7 +343,7 @@ def test_sign_ups_are_limited(nobody: TestClient) -> None:
 def test_strangers_send_no_large_bodies(nobody: TestClient, as_viewer: TestClient, declared: bool) -> None:
     large = bytes(FORM + 1)
     headers = {"content-type": "multipart/form-data; boundary=x"}
-    for client, status in ((nobody, 401), (as_viewer, 400)):
+    for client, status in ((nobody, 401), (as_viewer, 422)):
         answer = client.post("/search", content=large if declared else iter([large]), headers=headers)
         assert answer.status_code == status, answer.text
         assert answer.headers["content-type"] == "application/problem+json"

@@ -54,7 +54,7 @@ class World:
         return {**origin, "Authorization": f"Bearer {access_token(self.context.settings, session)}"}
 
     def aim(self, case: schemathesis.Case) -> None:
-        """Let a request that could name something that is there do so, and upload a picture every second time."""
+        """Let a request name something that is there and, every second time, its revision, or send a picture."""
         number, path = next(self.number), case.operation.path
         there = self.images[number % len(self.images)]
         if path.startswith("/jobs"):
@@ -66,9 +66,14 @@ class World:
                 given.update({name: str(there) for name in ("id", "image_id") if _is_uuid(given.get(name))})
         if path.startswith("/users/"):
             case.path_parameters["name"] = "carl"
-        if isinstance(case.body, dict) and "file" in case.body and number % 2:
+        if not isinstance(case.body, dict) or number % 2:
+            return
+        if isinstance(case.body.get("revision"), int):
+            case.body["revision"] = self.context.catalog.find([there])[there]["revision"]
+        if "file" in case.body:
             case.body["file"] = cover_jpeg(number % 7)
-            case.query.pop("image_id", None)
+            # Nothing else that a search is refused for, as there is no schema of it.
+            case.query = {name: case.query[name] for name in case.query if name in ("top_n", "detail", "label")}
 
 
 def _is_uuid(given: Any) -> bool:
