@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, File, Query, Request, UploadFile
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from pipeline.accounts.users import User
 from pipeline.api.access import Viewer, readable, visible_to
@@ -47,6 +47,9 @@ Label = Annotated[str | None, Query(min_length=1, max_length=MAX_LABEL_LENGTH, d
 Owner = Annotated[str | None, Query(min_length=1, max_length=MAX_LABEL_LENGTH, description="Only images of this owner")]
 Since = Annotated[str | None, Query(description="Only images added then or later: a date, or an ISO time; UTC")]
 Until = Annotated[str | None, Query(description="Only images added before that time, or up to that date; UTC")]
+# A form has no null: without this, the document says that the picture may be a text.
+BINARY = WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"})
+Picture = Annotated[UploadFile | None, File(description="A JPEG, PNG or WebP picture; or give `image_id`"), BINARY]
 PART = "Search for a part of the picture only: x,y,width,height as fractions of its width and height, from 0 to 1"
 
 
@@ -54,7 +57,7 @@ PART = "Search for a part of the picture only: x,y,width,height as fractions of 
 def search(
     request: Request,
     user: Viewer,
-    file: Annotated[UploadFile | None, File(description="A JPEG, PNG or WebP picture; or give `image_id`")] = None,
+    file: Picture = None,
     image_id: Annotated[
         UUID | None, Query(description="An image of the collection to search for; it is not an answer itself")
     ] = None,
