@@ -72,13 +72,13 @@ def test_ini_file_with_other_sections_and_empty_values(bare: Path) -> None:
 @pytest.mark.parametrize("prefix", ["S3", "AWS"])
 def test_names_of_object_store_settings(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
     monkeypatch.setenv(f"{prefix}_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv(f"{prefix}_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv(f"{prefix}_SECRET_ACCESS_KEY", "not for logs")
     monkeypatch.setenv(f"{prefix}_REGION", "region")
     monkeypatch.setenv("S3_BUCKET" if prefix == "S3" else "AWS_BUCKET_NAME", "bucket")
     settings = Settings()
     assert (settings.s3_access_key_id, settings.s3_region, settings.s3_bucket) == ("key", "region", "bucket")
-    assert settings.require("s3_secret_access_key") != "secret"  # masked, should it ever be printed
-    assert "secret" not in repr(settings).replace("s3_secret_access_key", "")
+    assert settings.require("s3_secret_access_key") != "not for logs"  # masked, should it ever be printed
+    assert "not for logs" not in repr(settings)
 
 
 def test_names_of_the_search_settings(monkeypatch: pytest.MonkeyPatch) -> None:

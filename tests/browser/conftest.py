@@ -136,7 +136,10 @@ def open_page(browser: Browser, site: Site) -> Iterator[Open]:
     def opened(path: str, role: Role | None = "annotator", width: Width = "wide", dark: bool = False) -> Page:
         wide, high = WIDTHS[width]
         context = browser.new_context(
-            viewport={"width": wide, "height": high}, color_scheme="dark" if dark else "light", base_url=site.url
+            viewport={"width": wide, "height": high},
+            color_scheme="dark" if dark else "light",
+            base_url=site.url,
+            reduced_motion="reduce",
         )
         contexts.append(context)
         if role is not None:

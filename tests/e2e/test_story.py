@@ -113,6 +113,7 @@ def test_the_whole_job(page: Page, whole: Stack, installed: Context, unlabelled:
     enter(page, whole.env["SLEEVE_USERNAME"], whole.env["SLEEVE_PASSWORD"])
     go(page, "Annotate")
     page.locator(".annotate-modes").get_by_text("Review").click()
+    expect(page.get_by_role("button", name="Reject")).to_be_visible()
     reviewed = shown(page)
     page.keyboard.press("a")
     page.wait_for_function("old => !document.querySelector(`.annotate-title a[href$='${old}']`)", arg=str(reviewed))
