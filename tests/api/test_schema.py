@@ -109,7 +109,7 @@ def api(request: pytest.FixtureRequest, client: TestClient) -> schemathesis.Base
     # Schemathesis 4.32 asks for what pytest 9.2 calls otherwise.
     request.node._nodeid = request.node.nodeid
     config = schemathesis.Config(seed=1)
-    config.projects.default.generation.update(max_examples=5, deterministic=True, no_shrink=True)
+    config.projects.default.generation.update(max_examples=2, deterministic=True, no_shrink=True)
     config.projects.default.request_timeout = 60
     config.projects.default.phases.coverage.unexpected_methods = {"PATCH"}
     return schemathesis.openapi.from_asgi("/openapi.json", running, config=config)
